@@ -1,0 +1,545 @@
+// Package sim is the host of machines in virtual time: the very machines that
+// package node runs over sockets and disks run here by the thousand, over a
+// network and disks made of numbers, deterministic by seed.
+//
+// It has three layers. The engine (engine.go, queue.go, network.go, disk.go)
+// knows machines only. The workloads (overlay.go, dht.go) start nodes, ask
+// them for things and hurt them. The checkers know everything: which nodes
+// live, who is connected, what was acknowledged; they judge what the machines
+// did. A run ends with a trace hash: the same seed gives the same hash.
+//
+// A run uses one goroutine. Nothing in the engine decides by floating point;
+// statistics may use it.
+//
+// Follows the simulators of MSPastry (Castro et al., DSN 2004), of
+// FoundationDB and TigerBeetle, and swarm testing (Groce et al., ISSTA 2012).
+package sim
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/zeebo/blake3"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/store"
+	"atoll.example/atoll/internal/trace"
+	"atoll.example/atoll/internal/wire"
+)
+
+// Ref names a node of an Engine: small, dense, never reused. 0 is the world
+// outside: scripts and clients.
+type Ref uint32
+
+// World is the source of what no node does.
+const World Ref = 0
+
+type eventKind uint8
+
+const (
+	evMessage eventKind = iota + 1
+	evTimer
+	evStored
+	evLoaded
+	evCommand
+	evScript
+)
+
+// event is what an item of the queue stands for.
+type event struct {
+	kind eventKind
+	inc  uint32 // incarnation of dst the event is for; messages are for any
+	id   uint64
+	from *id.Handle
+	msg  machine.Message
+	body any
+	fn   func()
+}
+
+// Config sets up an Engine.
+type Config struct {
+	Seed     uint64
+	Topology Topology
+	// Decode, if set, sends every message through the codec: slower, and what
+	// arrives is what the wire carries.
+	Decode func(frame []byte) (machine.Message, error)
+	// Wall is the wall clock of time 0 in Unix ms.
+	Wall int64
+	// Hooks; each may be nil. They run inside a step and must not call Do.
+	OnTrace func(n Ref, ev trace.Event)
+	OnReply func(n Ref, cmd uint64, body any, err error)
+	OnNote  func(n Ref, cmd uint64, body any)
+	OnCrash func(n Ref, why string) // a fault of the engine or a Halt ended n
+}
+
+// Engine runs machines in virtual time.
+type Engine struct {
+	cfg   Config
+	now   machine.Time
+	q     queue
+	nodes []node // by Ref; 0 unused
+	by    map[id.GUID]Ref
+	net   network
+	out   []machine.Effect
+	frame wire.Writer
+
+	hash    *blake3.Hasher
+	hashBuf []byte
+
+	stepping bool
+
+	// Counters of the run.
+	Events  uint64      // machine steps
+	Sent    [256]uint64 // messages handed to the network, by kind
+	Bytes   [256]uint64 // their encoded bytes, with Decode set
+	Faults  FaultCounts
+	Unknown uint64 // Sends to a GUID that never existed
+}
+
+// node is one simulated process with its place, clock and disk.
+type node struct {
+	h       *id.Handle
+	m       machine.Machine // nil: dead
+	inc     uint32
+	armed   machine.Time // time of the earliest queued timer; Never if none
+	frozen  machine.Time // events wait until then
+	off     machine.Time // its clock at time 0
+	drift   int64        // ppm
+	skew    int64        // wall clock, ms
+	where   place
+	group   uint8 // side of a partition
+	slow    int64 // link delay factor, 0 or 1: none
+	dying   bool  // crashes within its next step
+	seq     uint64
+	rnd     *rand.Rand // its link and disk faults
+	saved   []byte     // last Save
+	savedAt machine.Time
+	older   []byte // the Save before
+	disk    *disk
+}
+
+// New makes an empty Engine.
+func New(cfg Config) *Engine {
+	if cfg.Topology == "" {
+		cfg.Topology = LAN
+	}
+	e := &Engine{cfg: cfg, by: make(map[id.GUID]Ref), hash: blake3.New(), nodes: make([]node, 1)}
+	e.net.topo = cfg.Topology
+	return e
+}
+
+// Now is the virtual time.
+func (e *Engine) Now() machine.Time { return e.now }
+
+// Rand returns the stream of (seed, purpose) for scripts and workloads.
+func (e *Engine) Rand(purpose string) *rand.Rand {
+	return machine.NewRand(e.cfg.Seed, id.GUID{}, "sim/"+purpose)
+}
+
+// NewNode makes room for a node that is not running yet. h.GUID must be new.
+func (e *Engine) NewNode(h *id.Handle) Ref {
+	if _, ok := e.by[h.GUID]; ok {
+		panic("sim: two nodes of GUID " + h.GUID.Short())
+	}
+	n := Ref(len(e.nodes))
+	r := machine.NewRand(e.cfg.Seed, h.GUID, "sim/node")
+	nd := node{h: h, armed: machine.Never, rnd: r}
+	if e.cfg.Topology == Sphere {
+		nd.where = newPlace(r)
+	}
+	// Clocks of different nodes have nothing to do with each other.
+	nd.off = machine.Time(r.Int64N(int64(24 * machine.Hour)))
+	e.nodes = append(e.nodes, nd)
+	e.by[h.GUID] = n
+	return n
+}
+
+// Start runs m as node n, which must not be running, under handle h (the same
+// GUID, a higher epoch than before). start, if not nil, is called first: its
+// effects are performed.
+func (e *Engine) Start(n Ref, h *id.Handle, m machine.Machine, start func(now machine.Time, out []machine.Effect) []machine.Effect) {
+	nd := &e.nodes[n]
+	if nd.m != nil {
+		panic("sim: node started twice")
+	}
+	if nd.h.GUID != h.GUID {
+		panic("sim: node started under another GUID")
+	}
+	nd.h, nd.m, nd.inc, nd.armed, nd.frozen, nd.dying = h, m, nd.inc+1, machine.Never, 0, false
+	if start != nil {
+		e.Do(n, start)
+	} else {
+		e.rearm(n)
+	}
+}
+
+// Crash ends n at once: batches not yet synced are lost (in part), messages on
+// the wire are not.
+func (e *Engine) Crash(n Ref) {
+	nd := &e.nodes[n]
+	if nd.m == nil {
+		return
+	}
+	nd.m, nd.armed = nil, machine.Never
+	nd.inc++
+	if nd.disk != nil {
+		nd.disk.crash(nd.rnd, &e.Faults)
+	}
+}
+
+// Forget drops what is kept of a dead node that never returns.
+func (e *Engine) Forget(n Ref) {
+	nd := &e.nodes[n]
+	if nd.m != nil {
+		panic("sim: forgetting a living node")
+	}
+	nd.saved, nd.older, nd.disk = nil, nil, nil
+}
+
+// CrashInStep ends n in the middle of the effects of its next step.
+func (e *Engine) CrashInStep(n Ref) { e.nodes[n].dying = true }
+
+// Freeze stops n until t: what arrives waits, its timers fire late.
+func (e *Engine) Freeze(n Ref, t machine.Time) { e.nodes[n].frozen = t }
+
+// Frozen reports whether n is frozen now.
+func (e *Engine) Frozen(n Ref) bool { return e.nodes[n].frozen > e.now }
+
+// Alive reports whether n runs.
+func (e *Engine) Alive(n Ref) bool { return e.nodes[n].m != nil }
+
+// Handle returns the handle under which n runs or last ran.
+func (e *Engine) Handle(n Ref) *id.Handle { return e.nodes[n].h }
+
+// Ref returns the node of a GUID, World if there is none.
+func (e *Engine) Ref(g id.GUID) Ref { return e.by[g] }
+
+// Saved returns the routing state that n last saved, nil if none.
+func (e *Engine) Saved(n Ref) []byte { return e.nodes[n].saved }
+
+// SetClock gives n a drift in ppm and a wall clock skewed by ms. It must be
+// called before n first runs.
+func (e *Engine) SetClock(n Ref, driftPPM, skewMS int64) {
+	e.nodes[n].drift, e.nodes[n].skew = driftPPM, skewMS
+}
+
+// JumpWall moves the wall clock of n by ms.
+func (e *Engine) JumpWall(n Ref, ms int64) { e.nodes[n].skew += ms }
+
+// Local is the time that n's own clock shows at global time t.
+func (e *Engine) Local(n Ref, t machine.Time) machine.Time {
+	nd := &e.nodes[n]
+	if nd.drift == 0 {
+		return t + nd.off
+	}
+	return t + nd.off + machine.Time(int64(t)/1_000_000*nd.drift+int64(t)%1_000_000*nd.drift/1_000_000)
+}
+
+// Global is the first global time at which n's clock shows at least t.
+func (e *Engine) Global(n Ref, t machine.Time) machine.Time {
+	nd := &e.nodes[n]
+	if t == machine.Never {
+		return machine.Never
+	}
+	g := t - nd.off
+	if nd.drift == 0 {
+		return g
+	}
+	g -= machine.Time(int64(g) / 1_000_000 * nd.drift)
+	for e.Local(n, g) >= t {
+		g -= max(1, e.Local(n, g)-t)
+	}
+	for e.Local(n, g) < t {
+		g += max(1, (t-e.Local(n, g))/2)
+	}
+	return g
+}
+
+func (e *Engine) wall(n Ref) int64 {
+	return e.cfg.Wall + int64(e.now)/int64(machine.Millisecond) + e.nodes[n].skew
+}
+
+// Do runs f on n between two steps, as a host calls methods of its machine,
+// and performs the effects.
+func (e *Engine) Do(n Ref, f func(now machine.Time, out []machine.Effect) []machine.Effect) {
+	if e.stepping {
+		panic("sim: Do inside a step")
+	}
+	nd := &e.nodes[n]
+	if nd.m == nil {
+		return
+	}
+	e.stepping = true
+	e.out = f(e.Local(n, e.now), e.out[:0])
+	e.perform(n)
+	e.stepping = false
+	e.rearm(n)
+}
+
+// Command gives n a client's request now.
+func (e *Engine) Command(n Ref, cmd uint64, body any) {
+	e.push(e.now, n, World, event{kind: evCommand, inc: e.nodes[n].inc, id: cmd, body: body})
+}
+
+// At runs f at time t.
+func (e *Engine) At(t machine.Time, f func()) {
+	e.push(max(t, e.now), World, World, event{kind: evScript, fn: f})
+}
+
+// After runs f after d.
+func (e *Engine) After(d machine.Duration, f func()) { e.At(e.now.Add(d), f) }
+
+func (e *Engine) push(t machine.Time, dst, src Ref, ev event) {
+	nd := &e.nodes[src]
+	nd.seq++
+	e.q.push(item{at: int64(t), dst: dst, src: src, seq: nd.seq}, ev)
+}
+
+// Run processes events up to and including those at time until.
+func (e *Engine) Run(until machine.Time) {
+	for e.q.peek() <= until {
+		e.next()
+	}
+	e.now = max(e.now, until)
+}
+
+// Next processes one event if one is due by until.
+func (e *Engine) Next(until machine.Time) bool {
+	if e.q.peek() > until {
+		return false
+	}
+	e.next()
+	return true
+}
+
+func (e *Engine) next() {
+	it, ev := e.q.pop()
+	e.now = machine.Time(it.at)
+	if it.dst == World {
+		ev.fn()
+		return
+	}
+	n := it.dst
+	nd := &e.nodes[n]
+	if ev.kind == evStored && nd.disk != nil {
+		// The disk goes on while its process is frozen or dead.
+		if !nd.disk.finish(&ev, ev.inc == nd.inc) {
+			return
+		}
+	}
+	if nd.m == nil || ev.kind != evMessage && ev.inc != nd.inc {
+		return
+	}
+	if nd.frozen > e.now {
+		e.push(nd.frozen, n, it.src, ev)
+		return
+	}
+	switch ev.kind {
+	case evMessage:
+		e.note(it.src, n, ev.msg.Kind())
+		e.feed(n, machine.Event{Kind: machine.Receive, From: ev.from, Msg: ev.msg})
+	case evTimer:
+		if machine.Time(ev.id) != nd.armed {
+			return // moved earlier meanwhile: that one has rearmed
+		}
+		nd.armed = machine.Never
+		if nd.m.Wake() <= e.Local(n, e.now) {
+			e.feed(n, machine.Event{Kind: machine.Tick})
+		} else {
+			e.rearm(n)
+		}
+	case evStored:
+		err, _ := ev.body.(error)
+		e.feed(n, machine.Event{Kind: machine.Done, ID: ev.id, Err: err})
+	case evLoaded:
+		values, err := nd.disk.get(ev.body.([]store.Key))
+		e.feed(n, machine.Event{Kind: machine.Done, ID: ev.id, Body: values, Err: err})
+	case evCommand:
+		e.feed(n, machine.Event{Kind: machine.Command, ID: ev.id, Body: ev.body})
+	}
+}
+
+func (e *Engine) feed(n Ref, ev machine.Event) {
+	nd := &e.nodes[n]
+	ev.Wall = e.wall(n)
+	e.Events++
+	e.stepping = true
+	e.out = nd.m.Step(e.Local(n, e.now), ev, e.out[:0])
+	if nd.dying && len(e.out) > 0 {
+		// Power fails between two effects.
+		e.Faults.Add(FaultCrashInStep)
+		keep := nd.rnd.IntN(len(e.out) + 1)
+		clear(e.out[keep:])
+		e.out = e.out[:keep]
+		e.perform(n)
+		e.stepping = false
+		e.fail(n, "crash between effects")
+		return
+	}
+	e.perform(n)
+	e.stepping = false
+	e.rearm(n)
+}
+
+// fail ends n on behalf of the engine.
+func (e *Engine) fail(n Ref, why string) {
+	if !e.Alive(n) {
+		return
+	}
+	e.Crash(n)
+	if e.cfg.OnCrash != nil {
+		e.cfg.OnCrash(n, why)
+	}
+}
+
+// rearm queues a timer if the machine wants to be woken before the one queued.
+func (e *Engine) rearm(n Ref) {
+	nd := &e.nodes[n]
+	if nd.m == nil {
+		return
+	}
+	w := nd.m.Wake()
+	if w == machine.Never {
+		return
+	}
+	g := max(e.Global(n, w), e.now)
+	if g >= nd.armed {
+		return
+	}
+	nd.armed = g
+	e.push(g, n, n, event{kind: evTimer, inc: nd.inc, id: uint64(g)})
+}
+
+func (e *Engine) perform(n Ref) {
+	nd := &e.nodes[n]
+	for i := range e.out {
+		ef := &e.out[i]
+		switch ef.Kind {
+		case machine.Send:
+			e.send(n, ef)
+		case machine.Store:
+			due, err := e.diskOf(n).submit(ef.ID, ef.Shard, ef.Body.(store.Batch), nd.inc, e.now, nd.rnd, &e.Faults)
+			e.push(due, n, n, event{kind: evStored, inc: nd.inc, id: ef.ID, body: err})
+			if err == store.ErrFailed {
+				e.At(due.Add(machine.Millisecond), func() { e.fail(n, "disk failed") })
+			}
+		case machine.Load:
+			due := e.diskOf(n).readTime(e.now, nd.rnd)
+			e.push(due, n, n, event{kind: evLoaded, inc: nd.inc, id: ef.ID, body: ef.Body})
+		case machine.Save:
+			nd.older, nd.saved, nd.savedAt = nd.saved, ef.Body.([]byte), e.now
+		case machine.Reply:
+			e.noteReply(n, ef)
+			if e.cfg.OnReply != nil {
+				e.cfg.OnReply(n, ef.ID, ef.Body, ef.Err)
+			}
+		case machine.Note:
+			if e.cfg.OnNote != nil {
+				e.cfg.OnNote(n, ef.ID, ef.Body)
+			}
+		case machine.Trace:
+			ev := ef.Body.(trace.Event)
+			e.noteTrace(n, &ev)
+			if e.cfg.OnTrace != nil {
+				e.cfg.OnTrace(n, ev)
+			}
+		case machine.Halt:
+			why := fmt.Sprintf("halt: %v", ef.Err)
+			e.At(e.now, func() { e.fail(n, why) })
+		default:
+			panic(fmt.Sprintf("sim: effect of kind %d", ef.Kind))
+		}
+		*ef = machine.Effect{} // drop references: the buffer lives on
+	}
+}
+
+// send hands a message to the network.
+func (e *Engine) send(n Ref, ef *machine.Effect) {
+	nd := &e.nodes[n]
+	dst, ok := e.by[ef.To.GUID]
+	if !ok {
+		e.Unknown++
+		return
+	}
+	if dst == n {
+		e.push(e.now, n, n, event{kind: evMessage, from: nd.h, msg: ef.Msg})
+		return
+	}
+	kind := ef.Msg.Kind()
+	e.Sent[kind]++
+	msg := ef.Msg
+	if e.cfg.Decode != nil {
+		e.frame.B = e.frame.B[:0]
+		machine.AppendMessage(&e.frame, msg)
+		e.Bytes[kind] += uint64(len(e.frame.B))
+		// Decoded messages may alias the frame, so each has its own.
+		d, err := e.cfg.Decode(append([]byte(nil), e.frame.B...))
+		if err != nil {
+			panic(fmt.Sprintf("sim: own message %T does not decode: %v", msg, err))
+		}
+		msg = d
+	}
+	var due [2]machine.Duration
+	for _, d := range due[:e.net.carry(nd, &e.nodes[dst], ef.Bulk, &e.Faults, &due)] {
+		e.push(e.now.Add(d), dst, n, event{kind: evMessage, from: nd.h, msg: msg})
+	}
+}
+
+func (e *Engine) diskOf(n Ref) *disk {
+	nd := &e.nodes[n]
+	if nd.disk == nil {
+		nd.disk = newDisk()
+	}
+	return nd.disk
+}
+
+// --- trace hash ---
+
+func (e *Engine) note(src, dst Ref, kind uint8) {
+	b := e.hashBuf
+	b = binary.LittleEndian.AppendUint64(b, uint64(e.now))
+	b = binary.LittleEndian.AppendUint32(b, uint32(dst))
+	b = binary.LittleEndian.AppendUint32(b, uint32(src))
+	e.flush(append(b, kind))
+}
+
+func (e *Engine) noteTrace(n Ref, ev *trace.Event) {
+	b := e.hashBuf
+	b = binary.LittleEndian.AppendUint64(b, uint64(e.now))
+	b = binary.LittleEndian.AppendUint32(b, uint32(n))
+	b = append(b, ev.Kind...)
+	b = append(b, 0)
+	b = append(b, ev.Peer[:]...)
+	b = append(b, ev.Key[:]...)
+	e.flush(binary.LittleEndian.AppendUint64(b, uint64(ev.N)))
+}
+
+func (e *Engine) noteReply(n Ref, ef *machine.Effect) {
+	b := e.hashBuf
+	b = binary.LittleEndian.AppendUint64(b, uint64(e.now))
+	b = binary.LittleEndian.AppendUint32(b, uint32(n))
+	b = binary.LittleEndian.AppendUint64(b, ef.ID)
+	if ef.Err != nil {
+		b = append(b, ef.Err.Error()...)
+	}
+	e.flush(append(b, 0xff))
+}
+
+func (e *Engine) flush(b []byte) {
+	if len(b) >= 1<<14 {
+		_, _ = e.hash.Write(b) // a hash never fails
+		b = b[:0]
+	}
+	e.hashBuf = b
+}
+
+// Hash is the trace hash so far: BLAKE3 over every delivery, trace and reply,
+// in order. Two runs with one hash did the same.
+func (e *Engine) Hash() string {
+	_, _ = e.hash.Write(e.hashBuf)
+	e.hashBuf = e.hashBuf[:0]
+	return hex.EncodeToString(e.hash.Sum(nil))
+}
