@@ -1,0 +1,87 @@
+package seal
+
+import (
+	"bytes"
+	"testing"
+)
+
+func benchPlain(size int) []byte {
+	b := make([]byte, size)
+	x := uint64(88172645463325252)
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return b
+}
+
+// BenchmarkSealPipeline is what a put costs per chunk before the network:
+// look for zeros, derive, encrypt, name. One goroutine, so bytes per second
+// are bytes per CPU second.
+func BenchmarkSealPipeline(b *testing.B) {
+	plain, zero := benchPlain(MaxPlain), make([]byte, MaxPlain)
+	s := NewSealer(secretOf(1))
+	b.SetBytes(MaxPlain)
+	for b.Loop() {
+		if bytes.Equal(plain, zero) {
+			b.Fatal("zero")
+		}
+		block, _, err := s.Data(plain, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if BlockGUID(block).IsZero() {
+			b.Fatal("GUID")
+		}
+	}
+}
+
+func BenchmarkSeal4KiB(b *testing.B) {
+	plain := benchPlain(4096)
+	s := NewSealer(secretOf(1))
+	b.SetBytes(4096)
+	for b.Loop() {
+		if _, _, err := s.Data(plain, 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	block, r, _ := NewSealer(secretOf(1)).Data(benchPlain(MaxPlain), 0)
+	dst := make([]byte, 0, MaxPlain)
+	b.SetBytes(MaxPlain)
+	for b.Loop() {
+		if _, err := OpenData(dst, block, r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkManifest(b *testing.B) {
+	m := &Manifest{Level: 1}
+	for i := range FanOut {
+		m.Children = append(m.Children, Child{GUID: [32]byte{byte(i)}, Read: ReadKey{1, byte(i)}, Length: 1})
+	}
+	s := NewSealer(secretOf(1))
+	block, r, err := s.Manifest(m, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("seal", func(b *testing.B) {
+		for b.Loop() {
+			if _, _, err := s.Manifest(m, 0); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := OpenManifest(block, r, false); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
