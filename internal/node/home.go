@@ -1,0 +1,191 @@
+package node
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Names inside a node's directory (DIR).
+const (
+	markFile    = "atoll-node" // says that the folder is ours, and of which format
+	lockFile    = "lock"       // held while a process runs on the folder
+	failedFile  = "FAILED"     // why the node stopped after a disk error
+	epochFile   = "epoch"      // boot epoch, u32
+	nodeKeyFile = "node.key"   // Ed25519 key of the node
+	ownerFile   = "owner.key"  // Ed25519 key of the member as owner of blocks
+	rootKeyFile = "root.key"   // Ed25519 root key of the pool; only where it was created
+	secretFile  = "secret"     // from which block keys are derived
+
+	memberFile  = "member"     // pool record and certificate chain
+	rosterFile  = "roster"     // entries of the roster
+	tableFile   = "table"      // routing table of the last run
+	inviteFile  = "invites"    // invites given out and not used up
+	storeDir    = "store"      // package diskstore
+	uploadDir   = "uploads"    // package files: journals of unfinished puts
+	listFile    = "catalogue"  // package files: what this member has put
+	SocketName  = "atoll.sock" // control API
+	markContent = "atoll-node 1\n"
+)
+
+// Faults of a home folder, each with a code of 20-dht §8.
+var (
+	ErrNotOurs = &Fault{FaultCode: "bad_dir", Text: "the folder holds something else"}
+	ErrNoWrite = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be written"}
+	ErrInUse   = &Fault{FaultCode: "dir_in_use", Text: "another atoll process runs on this folder"}
+	ErrFailed  = &Fault{FaultCode: "disk_failed", Text: "the node stopped here after a disk error"}
+	ErrNotMade = &Fault{FaultCode: "bad_dir", Text: "there is no node in this folder yet"}
+)
+
+// Fault is an error with a stable code. Wrap it for details.
+type Fault struct {
+	FaultCode string
+	Text      string
+}
+
+func (f *Fault) Error() string { return f.Text }
+
+// Code is the error code of 20-dht §8.
+func (f *Fault) Code() string { return f.FaultCode }
+
+// home is a node's directory, locked for this process.
+type home struct {
+	dir  string
+	lock *os.File
+}
+
+// openHome makes or opens the folder and takes its lock. A folder with other
+// things in it is left alone.
+func openHome(dir string) (*home, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", dir, ErrNoWrite, err)
+	}
+	if err := checkMark(dir); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", dir, ErrNoWrite, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s: %w; stop it first, or choose another folder with --dir", dir, ErrInUse)
+	}
+	h := &home{dir: dir, lock: f}
+	if !h.has(markFile) {
+		if err := h.write(markFile, []byte(markContent)); err != nil {
+			h.close()
+			return nil, fmt.Errorf("%s: %w: %w", dir, ErrNoWrite, err)
+		}
+	}
+	return h, nil
+}
+
+// checkMark refuses a folder that is neither empty nor ours. Configuration and
+// the folders of further nodes may stand there before the first start.
+func checkMark(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, markFile))
+	if err == nil {
+		if string(b) != markContent {
+			return fmt.Errorf("%s: %w: written by another version of atoll", dir, ErrNotOurs)
+		}
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", dir, ErrNoWrite, err)
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case "atoll.toml", lockFile, SocketName, "lost+found":
+		default:
+			if ok, _ := filepath.Match("node-*", e.Name()); !ok {
+				return fmt.Errorf("%s: %w (%s, for one); choose an empty folder with --dir", dir, ErrNotOurs, e.Name())
+			}
+		}
+	}
+	return nil
+}
+
+func (h *home) close() { _ = h.lock.Close() }
+
+func (h *home) path(name string) string { return filepath.Join(h.dir, name) }
+
+func (h *home) has(name string) bool {
+	_, err := os.Lstat(h.path(name))
+	return err == nil
+}
+
+// read returns the content of a file, nil if there is none.
+func (h *home) read(name string) ([]byte, error) {
+	b, err := os.ReadFile(h.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// write replaces a file so that after a crash either the old or the new content
+// is there whole: temporary name, fsync, rename, fsync of the folder.
+func (h *home) write(name string, content []byte) error {
+	tmp := h.path(name + ".tmp")
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp, h.path(name))
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+		return err
+	}
+	return syncDir(h.dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// nextEpoch raises the boot epoch and syncs it before it returns: a node must
+// not send under an epoch that it could use again (10-overlay §1).
+func (h *home) nextEpoch(atLeast uint32) (uint32, error) {
+	b, err := h.read(epochFile)
+	if err != nil {
+		return 0, fmt.Errorf("boot epoch: %w", err)
+	}
+	epoch := atLeast
+	if len(b) == 4 {
+		epoch = max(epoch, binary.BigEndian.Uint32(b)+1)
+	} else if b != nil {
+		return 0, fmt.Errorf("boot epoch: %s has %d bytes instead of 4", h.path(epochFile), len(b))
+	}
+	epoch = max(epoch, 1)
+	if err := h.write(epochFile, binary.BigEndian.AppendUint32(nil, epoch)); err != nil {
+		return 0, fmt.Errorf("boot epoch: %w", err)
+	}
+	return epoch, nil
+}

@@ -1,0 +1,67 @@
+package node
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestHomeRefusesWhatIsNotOurs(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "thesis.tex"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openHome(dir); !errors.Is(err, ErrNotOurs) {
+		t.Fatalf("folder with other things: %v, want ErrNotOurs", err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Fatalf("refusing changed the folder: %v", entries)
+	}
+}
+
+func TestHomeOfAnotherFormat(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, markFile), []byte("atoll-node 9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openHome(dir); !errors.Is(err, ErrNotOurs) {
+		t.Fatalf("newer format: %v, want ErrNotOurs", err)
+	}
+}
+
+func TestHomeServesOneProcess(t *testing.T) {
+	dir := t.TempDir()
+	h, err := openHome(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openHome(dir); !errors.Is(err, ErrInUse) {
+		t.Fatalf("second opening: %v, want ErrInUse", err)
+	}
+	h.close()
+	h, err = openHome(dir)
+	if err != nil {
+		t.Fatalf("after closing: %v", err)
+	}
+	h.close()
+}
+
+func TestEpochRisesAndJumps(t *testing.T) {
+	h, err := openHome(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	for _, step := range []struct{ atLeast, want uint32 }{{0, 1}, {0, 2}, {9, 9}, {3, 10}} {
+		if got, err := h.nextEpoch(step.atLeast); err != nil || got != step.want {
+			t.Fatalf("nextEpoch(%d) = %d, %v, want %d", step.atLeast, got, err, step.want)
+		}
+	}
+	if err := h.write(epochFile, []byte{1, 2}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.nextEpoch(0); err == nil {
+		t.Fatal("a damaged epoch file was taken for an epoch")
+	}
+}

@@ -1,0 +1,144 @@
+package node
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/wire"
+)
+
+// identity is who this node is, as its home folder holds it.
+type identity struct {
+	node   ident.Key // proves the GUID
+	owner  ident.Key // signs what this member stores
+	root   ident.Key // of the pool; zero unless it was made here
+	secret [32]byte  // block keys are derived from it
+	pool   *ident.Pool
+	chain  ident.Chain
+}
+
+// keys loads the keys of the home folder and makes those that are missing. A
+// crash in between leaves keys that the next start finds.
+func (h *home) keys() (*identity, error) {
+	who := &identity{}
+	for _, f := range []struct {
+		name string
+		into *ident.Key
+	}{{nodeKeyFile, &who.node}, {ownerFile, &who.owner}} {
+		var err error
+		if *f.into, err = h.key(f.name, true); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if who.root, err = h.key(rootKeyFile, false); err != nil {
+		return nil, err
+	}
+	s, err := h.read(secretFile)
+	if err == nil && s == nil {
+		s = make([]byte, len(who.secret))
+		if _, err = rand.Read(s); err == nil {
+			err = h.write(secretFile, s)
+		}
+	}
+	if err == nil && len(s) != len(who.secret) {
+		err = fmt.Errorf("%d bytes instead of %d", len(s), len(who.secret))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.path(secretFile), err)
+	}
+	copy(who.secret[:], s)
+	return who, nil
+}
+
+func (h *home) key(name string, create bool) (ident.Key, error) {
+	b, err := h.read(name)
+	if err == nil && b == nil {
+		if !create {
+			return ident.Key{}, nil
+		}
+		var k ident.Key
+		if k, err = ident.NewKey(rand.Reader); err == nil {
+			err = h.write(name, k.Encode())
+		}
+		if err == nil {
+			return k, nil
+		}
+	}
+	if err == nil {
+		var k ident.Key
+		if k, err = ident.ParseKey(b); err == nil {
+			return k, nil
+		}
+	}
+	return ident.Key{}, fmt.Errorf("%s: %w", h.path(name), err)
+}
+
+// membership loads pool and certificate into who; ErrNotMade if there are none.
+func (h *home) membership(who *identity) error {
+	b, err := h.read(memberFile)
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		return fmt.Errorf("%s: %w", h.dir, ErrNotMade)
+	}
+	r := wire.NewReader(b)
+	pool, chain := r.Bytes16(1<<16-1), r.Bytes16(1<<16-1)
+	if err = r.Close(); err == nil {
+		if who.pool, err = ident.ParsePool(pool); err == nil {
+			who.chain, err = ident.ParseChain(chain)
+		}
+	}
+	if err == nil {
+		err = who.chain.VerifySignatures(who.pool)
+	}
+	if err == nil && who.chain.Leaf().Node != who.node.Public() {
+		err = errors.New("certificate and node key do not belong together")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", h.path(memberFile), err)
+	}
+	return nil
+}
+
+// saveMembership makes this folder that of a member.
+func (h *home) saveMembership(who *identity) error {
+	var w wire.Writer
+	w.Bytes16(who.pool.Encode())
+	w.Bytes16(who.chain.Encode())
+	return h.write(memberFile, w.B)
+}
+
+// PoolParams are the parameters of a new pool.
+type PoolParams struct {
+	Name    string
+	K       int
+	Overlay ident.Overlay
+}
+
+// found makes a new pool with this node as its first admin.
+func (h *home) found(who *identity, p PoolParams, name, domain string, wall int64) error {
+	var nonce [16]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return err
+	}
+	var err error
+	if who.root.IsZero() {
+		if who.root, err = h.key(rootKeyFile, true); err != nil {
+			return err
+		}
+	}
+	if who.pool, err = ident.NewPool(who.root, nonce, p.Name, p.K, p.Overlay); err != nil {
+		return err
+	}
+	who.chain, err = ident.Certify(who.pool, who.root, nil, ident.Subject{
+		Node: who.node.Public(), Owner: who.owner.Public(), Role: ident.Admin, Name: name, Domain: domain,
+	}, wall)
+	if err != nil {
+		return err
+	}
+	return h.saveMembership(who)
+}
