@@ -1,0 +1,478 @@
+package diskstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"atoll.example/atoll/internal/store"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Numbers of our own.
+const (
+	queueLength   = 256     // batches waiting; beyond it Apply waits
+	groupRequests = 256     // batches in a group
+	groupBytes    = 2 << 20 // of values, unless one batch has more
+	pipelineDepth = 4       // groups written but not yet synced
+	trashLength   = 1024    // block files waiting to be deleted
+)
+
+// errStale says that a record changed between the look at it in Apply and the
+// commit, so that a block file taken for known is needed after all.
+var errStale = errors.New("record changed meanwhile")
+
+// change is one operation, made ready by Apply.
+type change struct {
+	key   []byte
+	block bool
+	del   bool
+	rec   record
+	value []byte // inline only
+	known bool   // the file rec.file holds this very value already
+}
+
+// request is one batch on its way to disk.
+type request struct {
+	ctx      context.Context
+	changes  []change
+	urgent   bool
+	bytes    int   // of inline values
+	reserved int64 // claimed from space
+	files    []uint64
+	done     chan error // capacity 1; answered exactly once
+}
+
+// group is what one write to Pebble's log holds.
+type group struct {
+	batch    *pebble.Batch
+	table    *table
+	requests []*request
+	replaced []uint64 // block files that no record names once it is durable
+}
+
+// Apply implements store.Store. An error other than store.ErrFull from a
+// batch that was on its way leaves open whether it is stored; store.ErrFull
+// after the file system ran out of space in the middle of a write, too, but
+// then the batch is seen again, if at all, only after the next Open.
+func (s *Store) Apply(ctx context.Context, b store.Batch) error {
+	if err := store.CheckOps(b.Ops); err != nil {
+		return err
+	}
+	if !s.calls.enter() {
+		return store.ErrClosed
+	}
+	defer s.calls.leave()
+	if len(b.Ops) == 0 {
+		return s.ready(ctx)
+	}
+	for trust := true; ; trust = false {
+		if err := s.ready(ctx); err != nil {
+			return fmt.Errorf("diskstore: apply: %w", err)
+		}
+		err := s.try(ctx, &b, trust)
+		if errors.Is(err, errStale) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("diskstore: apply: %w", err)
+		}
+		return nil
+	}
+}
+
+// try makes a request of b and waits for its answer. With trust, block files
+// already there are not written again.
+func (s *Store) try(ctx context.Context, b *store.Batch, trust bool) error {
+	r := &request{ctx: ctx, urgent: b.Urgent, done: make(chan error, 1)}
+	if err := s.prepare(r, b, trust); err != nil {
+		s.drop(r)
+		return err
+	}
+	select {
+	case s.queue <- r:
+	case <-ctx.Done():
+		s.drop(r)
+		return ctx.Err()
+	case <-s.failed:
+		s.drop(r)
+		return s.failure
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.failed:
+		return s.failure
+	}
+}
+
+// prepare does what needs no order: checksums and block files.
+func (s *Store) prepare(r *request, b *store.Batch, trust bool) error {
+	r.changes = make([]change, len(b.Ops))
+	for i := range b.Ops {
+		op, c := &b.Ops[i], &r.changes[i]
+		c.key = appendKey(nil, op.Key)
+		c.block = op.Key.Family == store.Block
+		if c.del = op.Delete; c.del {
+			continue
+		}
+		c.rec = record{form: formInline, length: len(op.Value), sum: checksum(op.Value)}
+		if !c.block || len(op.Value) < s.opts.Threshold {
+			c.value = op.Value
+			r.bytes += len(op.Value)
+			continue
+		}
+		c.rec.form = formFile
+		if trust {
+			if number, ok := s.holds(c.key, &c.rec); ok {
+				c.rec.file, c.known = number, true
+				continue
+			}
+		}
+		if err := s.writeBlock(r, c, op.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holds reports whether a block file with this very value is there and sound.
+// Reading it is cheap beside writing it, and a put is how damage is repaired.
+func (s *Store) holds(key []byte, want *record) (number uint64, ok bool) {
+	have, _, err := s.lookup(key)
+	if err != nil || have.form != formFile || !have.sameValue(want.length, &want.sum) {
+		return 0, false
+	}
+	_, err = s.blocks.read(key, have)
+	return have.file, err == nil
+}
+
+func (s *Store) writeBlock(r *request, c *change, value []byte) error {
+	cost := costOf(c.key, len(value))
+	if !s.space.reserve(cost, r.urgent) {
+		return store.ErrFull
+	}
+	r.reserved += cost
+	number, err := s.blocks.write(c.key, value, c.rec.sum)
+	if err != nil {
+		if isNoSpace(err) {
+			s.space.sample()
+			return fmt.Errorf("%w: %w", store.ErrFull, err)
+		}
+		if ferr := s.ready(context.Background()); ferr != nil {
+			return ferr
+		}
+		return err
+	}
+	s.space.written.Add(int64(len(value)))
+	c.rec.file = number
+	r.files = append(r.files, number)
+	return nil
+}
+
+// drop undoes prepare.
+func (s *Store) drop(r *request) {
+	for _, number := range r.files {
+		s.blocks.remove(number)
+	}
+	s.space.release(r.reserved)
+	r.files, r.reserved = nil, 0
+}
+
+// refuse drops a request that left no trace in Pebble and answers it.
+func (s *Store) refuse(r *request, err error) {
+	s.drop(r)
+	r.done <- err
+}
+
+// committer is the one goroutine that writes to Pebble. It takes whatever
+// waits, as one group: one write, one fsync. Being alone it reads old records
+// and keeps the counters without locks. It does not wait for the fsync:
+// Pebble's log syncs while the next group is being made, and acker answers.
+//
+// Rejected: Pebble's own pipeline with one commit per caller. It groups as
+// well, but a commit that fails may panic with its lock held, which then would
+// leave callers waiting for ever; and exact counters would need a lock per key.
+func (s *Store) committer() {
+	defer close(s.done.committer)
+	for r := range s.queue {
+		requests := []*request{r}
+		bytes := r.bytes
+	more:
+		for len(requests) < groupRequests && bytes < groupBytes {
+			select {
+			case r, ok := <-s.queue:
+				if !ok {
+					break more
+				}
+				requests = append(requests, r)
+				bytes += r.bytes
+			default:
+				break more
+			}
+		}
+		s.commit(requests)
+	}
+}
+
+// commit writes the requests that may go on as one group, and hands it to
+// acker; the others it answers.
+func (s *Store) commit(requests []*request) {
+	if err := s.writable(); err != nil {
+		for _, r := range requests {
+			s.refuse(r, err)
+		}
+		return
+	}
+	g := &group{batch: s.table.NewBatch(), table: s.table}
+	next := s.counters
+	view := make(map[string]*record)
+	for _, r := range requests {
+		if err := s.add(g, r, view, &next); err != nil {
+			s.refuse(r, err)
+		}
+	}
+	if len(g.requests) == 0 {
+		_ = g.batch.Close() // empty
+		return
+	}
+	next.group++
+	err := g.batch.Set(countersKey, next.append(nil), nil)
+	if err == nil {
+		err = s.write(g)
+	}
+	if err != nil {
+		s.undo(g, err)
+		return
+	}
+	s.counters = next
+	s.space.used.Store(next.used)
+	s.space.blocks.Store(next.blocks)
+	for _, r := range g.requests {
+		s.space.written.Add(int64(r.bytes))
+		s.space.release(r.reserved)
+		r.reserved = 0
+	}
+	s.inflight.Add(1)
+	s.acks <- g
+}
+
+// writable returns why nothing can be written now, if so.
+func (s *Store) writable() error {
+	if err := s.ready(context.Background()); err != nil {
+		return err
+	}
+	g := s.guard.Load()
+	if g.logFull.Load() {
+		return s.revive()
+	}
+	return nil
+}
+
+// step is the effect of one change.
+type step struct {
+	*change
+	old  *record // nil if there was none
+	skip bool    // the same value is there already
+}
+
+// add puts a request into a group, or returns why not, the group unchanged.
+// view holds the records as this group leaves them.
+func (s *Store) add(g *group, r *request, view map[string]*record, next *counters) error {
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	steps := make([]step, len(r.changes))
+	mine := make(map[string]*record, len(r.changes))
+	var grow, blocks int64
+	for i := range r.changes {
+		c := &r.changes[i]
+		old, ok := mine[string(c.key)]
+		if !ok {
+			old, ok = view[string(c.key)]
+		}
+		st := step{change: c, old: old}
+		if !ok {
+			st.old, st.skip = s.compare(c)
+		}
+		if st.old != nil {
+			grow -= costOf(c.key, st.old.length)
+			blocks -= st.count()
+		}
+		if c.known && (st.old == nil || st.old.form != formFile || st.old.file != c.rec.file) {
+			return errStale
+		}
+		if c.del {
+			mine[string(c.key)] = nil
+		} else {
+			mine[string(c.key)] = &c.rec
+			grow += costOf(c.key, c.rec.length)
+			blocks += st.count()
+		}
+		steps[i] = st
+	}
+	full := s.guard.Load().full.Load() && !r.urgent
+	if !s.space.fits(next.used-s.counters.used+grow, r.reserved, r.urgent) || (full && grow > 0) {
+		return store.ErrFull
+	}
+	for _, st := range steps {
+		if err := s.put(g, &st); err != nil {
+			return err
+		}
+	}
+	for k, rec := range mine {
+		view[k] = rec
+	}
+	next.used += grow
+	next.blocks += blocks
+	g.requests = append(g.requests, r)
+	return nil
+}
+
+func (c *change) count() int64 {
+	if c.block {
+		return 1
+	}
+	return 0
+}
+
+// compare returns the record a change replaces, and whether it is the same
+// block already: then nothing but the fsync is needed.
+func (s *Store) compare(c *change) (old *record, same bool) {
+	b, closer, err := s.table.Get(c.key)
+	if err != nil {
+		return nil, false // absent, or damaged and about to be replaced
+	}
+	defer func() { _ = closer.Close() }() // releases a buffer
+	old, _ = s.weigh(c.key, b)
+	if c.block && !c.del && old.form == formInline && c.rec.form == formInline && old.sameValue(c.rec.length, &c.rec.sum) {
+		r, value, err := parseEnvelope(s.tag, c.key, b)
+		same = err == nil && r.verify(value) == nil
+	}
+	return old, same
+}
+
+// put adds one step to the batch. It fails only for batches beyond Pebble's
+// bounds, which ours are not.
+func (s *Store) put(g *group, st *step) error {
+	if st.known || st.skip {
+		return nil
+	}
+	if st.old != nil && st.old.form == formFile {
+		if err := g.batch.Delete(fileKey(st.old.file), nil); err != nil {
+			return err
+		}
+		g.replaced = append(g.replaced, st.old.file)
+	}
+	if st.del {
+		if st.old == nil {
+			return nil
+		}
+		return g.batch.Delete(st.key, nil)
+	}
+	if st.rec.form == formFile {
+		if err := g.batch.Set(fileKey(st.rec.file), st.key, nil); err != nil {
+			return err
+		}
+	}
+	size := envelopeSize(st.key) + len(st.value)
+	if st.rec.form == formFile {
+		size += 8
+	}
+	op := g.batch.SetDeferred(len(st.key), size)
+	copy(op.Key, st.key)
+	rest := appendEnvelope(op.Value[:0], s.tag, st.key, &st.rec)
+	copy(op.Value[len(rest):], st.value)
+	return op.Finish()
+}
+
+// write hands the batch to Pebble's log. Pebble panics if its log cannot be
+// written or rotated, and calls Fatalf (see logger) if it cannot go on.
+func (s *Store) write(g *group) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.table.stuck = true
+			err = fmt.Errorf("pebble: %v", p)
+			if perr, ok := p.(error); ok {
+				err = fmt.Errorf("pebble: %w", perr)
+			}
+		}
+	}()
+	if s.opts.planted.ackUnsynced {
+		return g.table.Apply(g.batch, pebble.NoSync)
+	}
+	if err := g.table.ApplyNoSyncWait(g.batch, pebble.Sync); err != nil {
+		return err
+	}
+	// Fatalf has returned, or an earlier group failed: either way this group
+	// may never be synced, and must not be waited for.
+	return g.table.guard.check()
+}
+
+// undo ends a group that Pebble refused.
+func (s *Store) undo(g *group, err error) {
+	err = s.logError(g.table, err)
+	for _, r := range g.requests {
+		s.leave(r)
+		r.done <- err
+	}
+}
+
+// logError sorts the errors of Pebble's log: no space is temporary, all else
+// is the end.
+func (s *Store) logError(t *table, err error) error {
+	if isNoSpace(err) {
+		t.guard.runOut()
+	}
+	if t.guard.logFull.Load() {
+		return fmt.Errorf("%w: in the log: %w", store.ErrFull, err)
+	}
+	s.fail(fmt.Errorf("log: %w", err))
+	return s.failure
+}
+
+// leave gives up a request whose fate is open: its files stay until a reopened
+// log tells whether a record names them.
+func (s *Store) leave(r *request) {
+	s.undecidedMu.Lock()
+	s.undecided = append(s.undecided, r.files...)
+	s.undecidedMu.Unlock()
+	s.space.release(r.reserved)
+	r.files, r.reserved = nil, 0
+}
+
+// acker waits for the fsync of one group after another and answers. Pebble's
+// log is synced in the order of writing.
+func (s *Store) acker() {
+	defer close(s.done.acker)
+	for g := range s.acks {
+		s.answer(g)
+		s.inflight.Done()
+	}
+}
+
+func (s *Store) answer(g *group) {
+	if !s.opts.planted.ackUnsynced {
+		if err := g.batch.SyncWait(); err != nil {
+			s.undo(g, err)
+			return
+		}
+	}
+	for _, r := range g.requests {
+		r.done <- nil
+	}
+	_ = g.batch.Close() // back to Pebble's pool
+	for _, number := range g.replaced {
+		s.trash <- number
+	}
+}
+
+// remover deletes block files that no durable record names any more.
+func (s *Store) remover() {
+	defer close(s.done.remover)
+	for number := range s.trash {
+		s.blocks.remove(number)
+	}
+}

@@ -1,0 +1,124 @@
+package diskstore
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+)
+
+// table is one open Pebble with the guard it writes through. When its log runs
+// out of space it is replaced by a new one; see revive.
+type table struct {
+	*pebble.DB
+	guard *guard
+	stuck bool // a panic left its commit lock held: it cannot be closed
+}
+
+// openTable opens Pebble in DIR/meta. Whatever it reports goes to s.
+func (s *Store) openTable() (t *table, err error) {
+	g := &guard{FS: s.folder.fs, tolerant: s.opts.planted.ignoreSyncError, onSyncError: s.fail}
+	t = &table{guard: g}
+	s.guard.Store(g)
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("pebble: %v", p)
+		}
+	}()
+	cache := pebble.NewCache(s.opts.Cache)
+	defer cache.Unref()
+	o := &pebble.Options{
+		FS:                          g,
+		Cache:                       cache,
+		Logger:                      &logger{s: s, g: g},
+		EventListener:               s.listener(g),
+		FormatMajorVersion:          pebble.FormatValueSeparation,
+		MemTableSize:                uint64(s.opts.MemTable),
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		LBaseMaxBytes:               64 << 20,
+		MaxOpenFiles:                256,
+		DisableTableStats:           true, // background reads we have no use for
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+	}
+	o.Experimental.ReadSamplingMultiplier = -1 // no compactions for the sake of reads
+	// Blocks are ciphertext and records are hashes and signatures: nothing
+	// compresses.
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].BlockSize = 8 << 10
+	}
+	t.DB, err = pebble.Open(s.folder.path(metaName), o)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// close closes Pebble, unless a panic made that impossible: then it is left
+// alone, and its guard sees to it that it writes no more.
+func (t *table) close() (err error) {
+	if t.stuck {
+		t.guard.stopped.Store(true)
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("pebble: %v", p)
+		}
+	}()
+	return t.DB.Close()
+}
+
+// listener hears of what goes wrong in Pebble's background.
+func (s *Store) listener(g *guard) *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: func(err error) {
+			switch {
+			case g.stopped.Load():
+				// It retries until it is closed; slow it down. Readers do not
+				// need the lock that is held here.
+				pause := time.NewTimer(noSpacePause)
+				<-pause.C
+			case isNoSpace(err), errors.Is(err, errStopped):
+			case pebble.IsCorruptionError(err):
+				s.corruptions.Add(1)
+			default:
+				s.fail(fmt.Errorf("pebble: %w", err))
+			}
+		},
+		// Those who read the record get ErrCorrupt.
+		DataCorruption: func(pebble.DataCorruptionInfo) { s.corruptions.Add(1) },
+	}
+}
+
+// logger is quiet; what matters comes by the listener. Pebble calls Fatalf
+// where it would kill the process. Ours stops the store and returns: the guard
+// refuses all writes from then on, so nothing that Pebble does next can reach
+// the disk, and Apply asks for stopped before it believes Pebble.
+type logger struct {
+	s *Store
+	g *guard
+}
+
+func (*logger) Infof(string, ...any)  {}
+func (*logger) Errorf(string, ...any) {}
+
+func (l *logger) Fatalf(format string, args ...any) {
+	for _, a := range args {
+		if err, ok := a.(error); ok {
+			if isNoSpace(err) {
+				l.g.runOut()
+				return
+			}
+			if l.g.logFull.Load() {
+				return // a consequence
+			}
+		}
+	}
+	l.s.fail(fmt.Errorf("pebble: %s", fmt.Sprintf(format, args...)))
+}
