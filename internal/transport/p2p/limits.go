@@ -1,0 +1,147 @@
+package p2p
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/x/rate"
+
+	libp2p "github.com/libp2p/go-libp2p"
+)
+
+// Window sizes of a yamux stream. 256 KiB is the protocol's own start; 4 MiB
+// carries 320 Mbit/s over 100 ms on one stream and four times that on the
+// four bulk streams, at a quarter of libp2p's 16 MiB for a peer who never
+// reads what we receive.
+const maxWindow = 4 << 20
+
+// newMuxer is libp2p's yamux with our window. Its ReadBufSize stays 0 since
+// TLS buffers below.
+func newMuxer() *yamux.Transport {
+	c := *yamux.DefaultTransport.Config()
+	c.MaxStreamWindowSize = maxWindow
+	return (*yamux.Transport)(&c)
+}
+
+// newResources builds the resource manager. Every limit that can bite is
+// stated; what is left to libp2p's defaults are its own small services.
+func newResources(l Limits, report rcmgr.MetricsReporter) (network.ResourceManager, error) {
+	base := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&base)
+	one := func(streams, conns int, mem int64) rcmgr.ResourceLimits {
+		return rcmgr.ResourceLimits{
+			Streams: rcmgr.LimitVal(streams), StreamsInbound: rcmgr.LimitVal(streams * 3 / 4), StreamsOutbound: rcmgr.LimitVal(streams),
+			Conns: rcmgr.LimitVal(conns), ConnsInbound: rcmgr.LimitVal(conns * 3 / 4), ConnsOutbound: rcmgr.LimitVal(conns),
+			FD: rcmgr.LimitVal(conns), Memory: rcmgr.LimitVal64(mem),
+		}
+	}
+	streams := func(in, out int, mem int64) rcmgr.ResourceLimits {
+		return rcmgr.ResourceLimits{
+			Streams: rcmgr.LimitVal(in + out), StreamsInbound: rcmgr.LimitVal(in), StreamsOutbound: rcmgr.LimitVal(out),
+			Memory: rcmgr.LimitVal64(mem),
+		}
+	}
+	cfg := rcmgr.PartialLimitConfig{
+		System:    one(l.Streams, l.Conns, l.Memory),
+		Transient: one(max(64, l.Streams/8), max(64, l.Conns/4), l.Memory/4),
+		// 4 windows of 4 MiB and as much again for control and slack.
+		PeerDefault: one(64, 8, 32<<20),
+		Conn:        rcmgr.ResourceLimits{Streams: rcmgr.Unlimited, StreamsInbound: rcmgr.Unlimited, StreamsOutbound: rcmgr.Unlimited, Conns: 1, ConnsInbound: 1, ConnsOutbound: 1, FD: 1, Memory: 32 << 20},
+		Stream:      rcmgr.ResourceLimits{Streams: 1, StreamsInbound: 1, StreamsOutbound: 1, Memory: maxWindow + 1<<20},
+		Protocol: map[protocol.ID]rcmgr.ResourceLimits{
+			linkProto: streams(l.Conns, l.Conns, l.Memory),
+			bulkProto: streams(l.Streams/2, l.Streams/2, l.Memory),
+			askProto:  streams(64, 64, 16<<20),
+		},
+		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{
+			linkProto: streams(2*maxLinks, 2*maxLinks, 16<<20),
+			bulkProto: streams(2*maxBulk, 2*maxBulk, 32<<20),
+			askProto:  streams(8, 8, 4<<20),
+		},
+	}
+	loop := max(256, l.PerAddress)
+	v4, v6 := netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")
+	return rcmgr.NewResourceManager(
+		rcmgr.NewFixedLimiter(cfg.Build(base.Scale(l.Memory, l.Conns))),
+		rcmgr.WithMetrics(report),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: l.PerAddress}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 64, ConnCount: l.PerAddress}, {PrefixLength: 48, ConnCount: 4 * l.PerAddress}},
+		),
+		rcmgr.WithNetworkPrefixLimit(
+			[]rcmgr.NetworkPrefixLimit{{Network: v4, ConnCount: loop}},
+			[]rcmgr.NetworkPrefixLimit{{Network: v6, ConnCount: loop}},
+		),
+		// New connections: a machine of a pool may run many nodes, so more
+		// than libp2p's one in five seconds.
+		rcmgr.WithConnRateLimiters(&rate.Limiter{
+			NetworkPrefixLimits: []rate.PrefixLimit{{Prefix: v4}, {Prefix: v6}},
+			SubnetRateLimiter: rate.SubnetLimiter{
+				IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: rate.Limit{RPS: 5, Burst: 2 * l.PerAddress}}},
+				IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 64, Limit: rate.Limit{RPS: 5, Burst: 2 * l.PerAddress}}},
+				GracePeriod:      time.Minute,
+			},
+		}),
+	)
+}
+
+// blocks counts what the resource manager refuses and tells of peers that
+// keep on trying.
+type blocks struct {
+	stats *counters
+	flood func(peer.ID) // called once a peer had floodStreams refused; must not block
+
+	mu   sync.Mutex
+	seen map[peer.ID]int
+	last time.Time // when seen was emptied
+}
+
+var _ rcmgr.MetricsReporter = (*blocks)(nil)
+
+// floodStreams refused within floodTime shut a peer out for shutTime. An
+// honest peer opens ten streams or so and reuses them.
+const (
+	floodStreams = 200
+	floodTime    = 10 * time.Second
+	shutTime     = 5 * time.Minute
+)
+
+func (b *blocks) BlockStream(p peer.ID, dir network.Direction) {
+	b.stats.blockedStreams.Add(1)
+	if dir != network.DirInbound {
+		return
+	}
+	b.mu.Lock()
+	now := time.Now()
+	if now.Sub(b.last) > floodTime || b.seen == nil {
+		b.seen, b.last = map[peer.ID]int{}, now
+	}
+	b.seen[p]++
+	hit := b.seen[p] == floodStreams
+	b.mu.Unlock()
+	if hit {
+		b.flood(p)
+	}
+}
+
+func (b *blocks) BlockConn(network.Direction, bool) { b.stats.blockedConns.Add(1) }
+func (b *blocks) BlockPeer(peer.ID)                 { b.stats.blockedConns.Add(1) }
+func (b *blocks) BlockProtocolPeer(_ protocol.ID, p peer.ID) {
+	b.BlockStream(p, network.DirInbound)
+}
+func (b *blocks) BlockProtocol(protocol.ID)              { b.stats.blockedStreams.Add(1) }
+func (b *blocks) BlockService(string)                    { b.stats.blockedStreams.Add(1) }
+func (b *blocks) BlockServicePeer(string, peer.ID)       { b.stats.blockedStreams.Add(1) }
+func (b *blocks) BlockMemory(int)                        { b.stats.blockedMemory.Add(1) }
+func (b *blocks) AllowConn(network.Direction, bool)      {}
+func (b *blocks) AllowStream(peer.ID, network.Direction) {}
+func (b *blocks) AllowPeer(peer.ID)                      {}
+func (b *blocks) AllowProtocol(protocol.ID)              {}
+func (b *blocks) AllowService(string)                    {}
+func (b *blocks) AllowMemory(int)                        {}

@@ -1,0 +1,486 @@
+package p2p
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/transport"
+	"atoll.example/atoll/internal/wire"
+)
+
+// link is an admitted control stream, with the bulk streams we opened beside it.
+type link struct {
+	p       *remote
+	conn    network.Conn
+	s       *stream
+	h       *id.Handle // as admitted on this link
+	opener  bool       // we opened it
+	relayed bool
+	opened  time.Time
+
+	wake     chan struct{} // the writer has something to do
+	bulkWake chan struct{} // a bulk writer has
+	done     chan struct{}
+	once     sync.Once
+	used     atomic.Int64 // since() of the last frame either way
+
+	// Under p.mu.
+	bulk, bulkFree int           // bulk writers, and those of them that wait
+	bulkMax        int           // how many there may be
+	moved          chan struct{} // closed when the far side will write no more here
+	movedOn        bool
+}
+
+// Sizes of a link's buffers: a batch of small control frames, and what one
+// TLS record holds.
+const (
+	writeBuffer = 32 << 10
+	readBuffer  = 16 << 10
+)
+
+// addLink takes an admitted stream into service and starts its writer, and
+// its reader if we opened it (else the caller reads).
+func (t *Transport) addLink(conn network.Conn, s *stream, h *id.Handle, opener bool) (*link, error) {
+	cs := t.connOf(conn)
+	if cs == nil {
+		return nil, transport.ErrClosed
+	}
+	p, err := t.remoteFor(h.Key)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{
+		p: p, conn: conn, s: s, h: h, opener: opener, opened: time.Now(),
+		relayed: kindOf(conn.RemoteMultiaddr()) == kindRelay,
+		wake:    make(chan struct{}, 1), bulkWake: make(chan struct{}, maxBulk),
+		done: make(chan struct{}), moved: make(chan struct{}), bulkMax: maxBulk,
+	}
+	if !l.relayed && isQUIC(conn.RemoteMultiaddr()) {
+		// All streams of a QUIC connection share one window, half as large
+		// again as that of its largest stream. Two bulk streams whose frames
+		// the receiver does not take would use it up, and stop control.
+		l.bulkMax = 1
+	}
+	l.used.Store(since())
+	if !t.enter() { // for the writer
+		p.mu.Unlock()
+		return nil, transport.ErrClosed
+	}
+	if opener && !t.enter() { // for the reader
+		p.mu.Unlock()
+		t.wg.Done()
+		return nil, transport.ErrClosed
+	}
+	if p.said != nil && p.said.GUID != h.GUID {
+		p.said = nil
+	}
+	p.own = h
+	p.fails, p.next, p.refused, p.used = 0, time.Time{}, nil, time.Now()
+	p.links = append(p.links, l)
+	p.sort()
+	var extra *link
+	if len(p.links) > maxLinks {
+		extra = p.links[len(p.links)-1]
+	}
+	p.wake()
+	l.nudge()
+	p.nudge()
+	p.mu.Unlock()
+	cs.linked(h)
+	t.stats.linksOpened.Add(1)
+	go l.write()
+	if opener {
+		go func() {
+			defer t.wg.Done()
+			l.read()
+		}()
+	}
+	if extra != nil {
+		extra.close()
+	}
+	return l, nil
+}
+
+func (l *link) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// nudgeBulk wakes a waiting bulk writer or starts one more. p.mu is held.
+func (l *link) nudgeBulk() {
+	select {
+	case <-l.done:
+		return
+	default:
+	}
+	if l.bulkFree > 0 {
+		select {
+		case l.bulkWake <- struct{}{}:
+		default:
+		}
+		return
+	}
+	if l.bulk < l.bulkMax && l.p.t.enter() {
+		l.bulk++
+		go l.writeBulk()
+	}
+}
+
+// close ends the link, and its connection if no other link is on it.
+func (l *link) close() {
+	l.once.Do(func() {
+		t, p := l.p.t, l.p
+		close(l.done)
+		_ = l.s.Reset()
+		p.mu.Lock()
+		if i := slices.Index(p.links, l); i >= 0 {
+			p.links = slices.Delete(p.links, i, i+1)
+		}
+		p.movedOn(l)
+		p.used = time.Now()
+		p.wake()
+		p.mu.Unlock()
+		if cs := t.connOf(l.conn); cs == nil || cs.unlinked() {
+			t.dropUnlinked(l.conn)
+		}
+	})
+}
+
+// write sends queued control frames while this is the link to write on.
+func (l *link) write() {
+	t := l.p.t
+	defer t.wg.Done()
+	w := bufio.NewWriterSize(l.s, writeBuffer)
+	var (
+		batch  [][]byte
+		bytes  int
+		move   bool
+		wrote  bool // since the last mark
+		limit  time.Time
+		header [4]byte
+	)
+	for {
+		batch, bytes, move = l.p.take(l, writeBuffer, batch[:0])
+		if now := time.Now(); (len(batch) > 0 || w.Buffered() > 0) && limit.Sub(now) < stallTime/2 {
+			limit = now.Add(stallTime)
+			_ = l.s.SetWriteDeadline(limit)
+		}
+		var err error
+		for _, f := range batch {
+			binary.BigEndian.PutUint32(header[:], uint32(len(f)))
+			if _, err = w.Write(header[:]); err == nil {
+				_, err = w.Write(f)
+			}
+			if err != nil {
+				break
+			}
+		}
+		if n := len(batch); n > 0 {
+			if err == nil {
+				wrote = true
+				l.used.Store(since())
+				t.stats.controlOut.Add(uint64(n))
+				t.stats.controlBytesOut.Add(uint64(bytes))
+				clear(batch)
+				continue
+			}
+			t.stats.lost.Add(uint64(n))
+		}
+		if err == nil && move && wrote {
+			wrote = false
+			_, err = w.Write([]byte{0, 0, 0, 0})
+		}
+		if err == nil && w.Buffered() > 0 {
+			err = w.Flush()
+		}
+		if err != nil {
+			t.countFault(err)
+			l.close()
+			return
+		}
+		select {
+		case <-l.wake:
+		case <-l.done:
+			return
+		}
+	}
+}
+
+// read delivers control frames until the link ends.
+func (l *link) read() {
+	defer l.close()
+	t, p := l.p.t, l.p
+	br := bufio.NewReaderSize(l.s, readBuffer)
+	for {
+		f, err := t.readFrame(br, l.s, transport.MaxControl)
+		if err != nil {
+			t.countFault(err)
+			return
+		}
+		if len(f) == 0 {
+			p.mu.Lock()
+			p.movedOn(l)
+			p.mu.Unlock()
+			continue
+		}
+		l.used.Store(since())
+		if !p.takeTurn(l) {
+			return
+		}
+		t.stats.controlIn.Add(1)
+		t.stats.controlBytesIn.Add(uint64(len(f)))
+		t.host.Receive(l.h, false, f)
+	}
+}
+
+// movedOn notes that the far side has stopped writing on l. p.mu is held.
+func (p *remote) movedOn(l *link) {
+	if !l.movedOn {
+		l.movedOn = true
+		close(l.moved)
+	}
+}
+
+// takeTurn makes l the link that is delivered from, once the one before has
+// been read to its end, was of an earlier boot, or has had time enough. It
+// returns false if l ends first.
+func (p *remote) takeTurn(l *link) bool {
+	p.mu.Lock()
+	old := p.turn
+	if old == l && !l.movedOn {
+		p.mu.Unlock()
+		return true
+	}
+	if old != nil && old != l && !old.movedOn && old.h.Epoch >= l.h.Epoch {
+		p.mu.Unlock()
+		timer := time.NewTimer(turnTime)
+		select {
+		case <-old.moved:
+		case <-timer.C:
+		case <-l.done:
+			timer.Stop()
+			return false
+		}
+		timer.Stop()
+		p.mu.Lock()
+	}
+	p.turn = l
+	if l.movedOn {
+		l.movedOn, l.moved = false, make(chan struct{})
+	}
+	p.mu.Unlock()
+	return true
+}
+
+// writeBulk sends bulk frames on a stream of its own until it has been idle
+// for a while or the link ends.
+func (l *link) writeBulk() {
+	t, p := l.p.t, l.p
+	defer t.wg.Done()
+	s, err := l.openBulk()
+	if err != nil {
+		p.mu.Lock()
+		l.bulk--
+		p.next = time.Now().Add(lastRetry)
+		p.mu.Unlock()
+		t.countFault(err)
+		l.close() // the frames wait for the next link
+		return
+	}
+	defer func() { _ = s.Close() }()
+	timer := time.NewTimer(bulkIdle)
+	defer timer.Stop()
+	for {
+		f := p.takeBulk(l)
+		if f == nil {
+			if !l.awaitBulk(timer) {
+				return
+			}
+			continue
+		}
+		err := writeLong(s, f)
+		t.queued.Add(-int64(len(f)))
+		if err != nil {
+			t.countFault(err)
+			t.stats.lost.Add(1)
+			_ = s.Reset()
+			p.mu.Lock()
+			l.bulk--
+			p.wake()
+			p.mu.Unlock()
+			return
+		}
+		l.used.Store(since())
+		t.stats.bulkOut.Add(1)
+		t.stats.bulkBytesOut.Add(uint64(len(f)))
+	}
+}
+
+func (l *link) openBulk() (*stream, error) {
+	ctx, cancel := context.WithTimeout(l.p.t.ctx, handshakeTime)
+	defer cancel()
+	return newStream(ctx, l.conn, bulkProto)
+}
+
+// awaitBulk waits for a frame to write; false tells the writer to end.
+func (l *link) awaitBulk(timer *time.Timer) bool {
+	p := l.p
+	p.mu.Lock()
+	if len(p.links) > 0 && p.links[0] == l && p.blk.len() > 0 {
+		p.mu.Unlock()
+		return true
+	}
+	l.bulkFree++
+	p.mu.Unlock()
+	timer.Reset(bulkIdle)
+	more := true
+	select {
+	case <-l.bulkWake:
+	case <-timer.C:
+		more = false
+	case <-l.done:
+		more = false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.bulkFree--
+	if !more {
+		l.bulk--
+		// A wake-up may have crossed the timer.
+		if len(p.links) > 0 && p.links[0] == l && p.blk.len() > 0 {
+			l.nudgeBulk()
+		}
+	}
+	return more
+}
+
+// writeLong writes one frame without copying it.
+func writeLong(s network.Stream, f []byte) error {
+	_ = s.SetWriteDeadline(time.Now().Add(stallTime))
+	var header [4]byte
+	binary.BigEndian.PutUint32(header[:], uint32(len(f)))
+	if _, err := s.Write(header[:]); err != nil {
+		return err
+	}
+	_, err := s.Write(f)
+	return err
+}
+
+// onBulk reads bulk frames from a stream that the other side opened.
+func (t *Transport) onBulk(s network.Stream) {
+	if !t.enter() {
+		_ = s.Reset()
+		return
+	}
+	defer t.wg.Done()
+	cs := t.connOf(s.Conn())
+	if cs == nil {
+		_ = s.Reset()
+		return
+	}
+	if cs.bulkIn.Add(1) > 2*maxBulk {
+		cs.bulkIn.Add(-1)
+		t.stats.badFrames.Add(1)
+		_ = s.Reset()
+		return
+	}
+	defer cs.bulkIn.Add(-1)
+	if !t.pauseFor(cs.ready, handshakeTime) {
+		t.stats.badFrames.Add(1)
+		_ = s.Reset()
+		return
+	}
+	br := bufio.NewReaderSize(s, 4096)
+	for {
+		err := t.readBulk(br, s, cs)
+		if err != nil {
+			t.countFault(err)
+			_ = s.Reset()
+			if errors.Is(err, wire.ErrBound) {
+				_ = s.Conn().Close()
+			}
+			return
+		}
+	}
+}
+
+// readBulk receives and delivers one frame. Long ones hold one of maxLongIn
+// places meanwhile, so slow readers and slow senders bound our memory.
+func (t *Transport) readBulk(br *bufio.Reader, s network.Stream, cs *connState) error {
+	head, err := br.Peek(4)
+	if err != nil {
+		return err
+	}
+	if binary.BigEndian.Uint32(head) > 64<<10 {
+		select {
+		case t.longIn <- struct{}{}:
+			defer func() { <-t.longIn }()
+		case <-t.done:
+			return transport.ErrClosed
+		}
+	}
+	f, err := t.readFrame(br, s, transport.MaxBulk)
+	if err != nil {
+		return err
+	}
+	if len(f) == 0 {
+		return fmt.Errorf("%w: empty bulk frame", wire.ErrBound)
+	}
+	t.stats.bulkIn.Add(1)
+	t.stats.bulkBytesIn.Add(uint64(len(f)))
+	t.host.Receive(cs.touch(), true, f)
+	return nil
+}
+
+// readFrame reads one frame. It waits for the first byte as long as it takes,
+// and then gives the rest frameTime.
+func (t *Transport) readFrame(br *bufio.Reader, s network.Stream, limit int) ([]byte, error) {
+	if _, err := br.Peek(1); err != nil {
+		return nil, err
+	}
+	late := false
+	if head := br.Buffered(); head < 4 || !hasFrame(br, limit) {
+		late = true
+		_ = s.SetReadDeadline(time.Now().Add(frameTime))
+	}
+	f, err := wire.ReadFrame(br, limit)
+	if late && err == nil {
+		_ = s.SetReadDeadline(time.Time{})
+	}
+	return f, err
+}
+
+// hasFrame reports whether a whole frame is buffered; four bytes are.
+func hasFrame(br *bufio.Reader, limit int) bool {
+	head, err := br.Peek(4)
+	if err != nil {
+		return false
+	}
+	n := binary.BigEndian.Uint32(head)
+	return uint64(n) > uint64(limit) || uint64(br.Buffered()) >= uint64(n)+4
+}
+
+// countFault sorts the end of a stream into the counters.
+func (t *Transport) countFault(err error) {
+	var ne net.Error
+	switch {
+	case errors.Is(err, wire.ErrMalformed):
+		t.stats.badFrames.Add(1)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
+		t.stats.stalls.Add(1)
+	}
+}

@@ -1,0 +1,507 @@
+package p2p
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/gologshim"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/transport"
+)
+
+// ErrInUse is wrapped by New if another process listens on the address.
+var ErrInUse = errors.New("address already in use")
+
+// Transport is a node's end of the network. Make one with New.
+type Transport struct {
+	cfg   Config
+	host  transport.Host
+	key   [32]byte
+	log   *slog.Logger
+	stats counters
+
+	h     host.Host
+	swarm *swarm.Swarm
+	reach *reach
+	gate  *gate
+	asks  *askLimit
+	nat   natState
+
+	ctx    context.Context // of everything the transport does by itself
+	cancel context.CancelFunc
+	done   chan struct{} // closed by Close
+	wg     sync.WaitGroup
+	queued atomic.Int64 // bytes in all queues
+
+	dialing chan struct{} // places for dials
+	shaking chan struct{} // places for handshakes others began
+	longIn  chan struct{} // places for long frames coming in
+	asking  chan struct{} // places for Host.Answer
+
+	mu      sync.Mutex
+	closed  bool
+	remotes map[[32]byte]*remote
+	conns   map[network.Conn]*connState
+	banned  map[id.GUID]struct{}
+}
+
+var _ transport.Transport = (*Transport)(nil)
+
+var quiet sync.Once
+
+// New starts a transport: it listens, and answers others through host, which
+// must be ready to be called. Close it.
+func New(cfg Config, h transport.Host) (*Transport, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.fill()
+	// libp2p logs to standard error, which is our user's; GOLOG_LOG_LEVEL
+	// brings it back.
+	quiet.Do(func() {
+		if os.Getenv("GOLOG_LOG_LEVEL") == "" {
+			gologshim.SetDefaultHandler(slog.DiscardHandler)
+		}
+	})
+	t := &Transport{
+		cfg: cfg, host: h, log: cfg.Log, key: [32]byte(cfg.Key.Public().(ed25519.PublicKey)),
+		asks: newAskLimit(), done: make(chan struct{}),
+		dialing: make(chan struct{}, maxDials), shaking: make(chan struct{}, maxShaking),
+		longIn: make(chan struct{}, maxLongIn), asking: make(chan struct{}, maxAsks),
+		remotes: map[[32]byte]*remote{}, conns: map[network.Conn]*connState{}, banned: map[id.GUID]struct{}{},
+	}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.reach = newReach(cfg.Loopback, cfg.Private)
+	for _, a := range cfg.Known {
+		if m, err := parseEither(a); err == nil {
+			t.reach.give(m)
+		}
+	}
+	t.gate = newGate(t.reach)
+	if err := t.start(); err != nil {
+		t.cancel()
+		return nil, err
+	}
+	return t, nil
+}
+
+// start makes the libp2p host and begins to listen.
+func (t *Transport) start() error {
+	key, err := crypto.UnmarshalEd25519PrivateKey(t.cfg.Key)
+	if err != nil {
+		return fmt.Errorf("p2p: %w", err)
+	}
+	var listen []ma.Multiaddr
+	if !t.cfg.NoListen {
+		for _, l := range t.cfg.Listen {
+			texts, err := ParseListen(l, !t.cfg.NoQUIC)
+			if err != nil {
+				return err
+			}
+			for _, s := range texts {
+				listen = append(listen, ma.StringCast(s))
+			}
+		}
+	}
+	res, err := newResources(t.cfg.Limits, &blocks{stats: &t.stats, flood: t.flooded})
+	if err != nil {
+		return fmt.Errorf("p2p: %w", err)
+	}
+	t.h, err = libp2p.New(t.options(key, res)...)
+	if err != nil {
+		_ = res.Close()
+		return fmt.Errorf("p2p: %w", err)
+	}
+	t.swarm = t.h.Network().(*swarm.Swarm)
+	if !t.cfg.NoRelay && !t.cfg.NoHolePunch {
+		t.gate.relayed = t.onRelay
+	}
+	t.h.SetStreamHandler(linkProto, t.onLink)
+	t.h.SetStreamHandler(bulkProto, t.onBulk)
+	t.h.SetStreamHandler(askProto, t.onAsk)
+	for _, m := range listen {
+		if err := t.swarm.Listen(m); err != nil {
+			_ = t.h.Close()
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return fmt.Errorf("p2p: listen on %s: %w", textOf(m), ErrInUse)
+			}
+			return fmt.Errorf("p2p: listen on %s: %w", textOf(m), shorten(err))
+		}
+	}
+	if err := t.startNAT(); err != nil {
+		_ = t.h.Close()
+		return err
+	}
+	t.wg.Add(1)
+	go t.sweep()
+	return nil
+}
+
+func (t *Transport) options(key crypto.PrivKey, res network.ResourceManager) []libp2p.Option {
+	opts := []libp2p.Option{
+		libp2p.Identity(key),
+		libp2p.NoListenAddrs, // we listen ourselves, to fail if one address fails
+		// No address reuse: a second process on a taken port must fail, and a
+		// simultaneous open over TCP would make two clients. Hole punching
+		// goes over QUIC.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		libp2p.Muxer(yamux.ID, newMuxer()),
+		libp2p.UserAgent(t.cfg.UserAgent),
+		libp2p.ProtocolVersion("atoll/1"),
+		libp2p.ConnectionGater(t.gate),
+		libp2p.ResourceManager(res),
+		libp2p.ConnectionManager(&connmgr.NullConnMgr{}), // sweep closes what is idle
+		libp2p.SwarmOpts(swarm.WithDialRanker(rank)),
+		libp2p.WithDialTimeout(dialTime),
+		libp2p.UDPBlackHoleSuccessCounter(nil), // members that are down are no black hole
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
+		libp2p.DisableMetrics(),
+		libp2p.Ping(false),
+	}
+	if !t.cfg.NoQUIC {
+		opts = append(opts, libp2p.Transport(quic.NewTransport))
+	}
+	return append(opts, t.natOptions()...)
+}
+
+// enter counts one more goroutine that Close waits for; false once closed.
+func (t *Transport) enter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.wg.Add(1)
+	return true
+}
+
+func (t *Transport) isClosed() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// pauseFor waits until ch is closed; false after d or at the end.
+func (t *Transport) pauseFor(ch <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ch:
+		return true
+	case <-timer.C:
+	case <-t.done:
+	}
+	return false
+}
+
+// remoteFor finds or makes the entry of a key and returns it locked.
+func (t *Transport) remoteFor(key [32]byte) (*remote, error) {
+	for {
+		t.mu.Lock()
+		if t.closed {
+			t.mu.Unlock()
+			return nil, transport.ErrClosed
+		}
+		p := t.remotes[key]
+		if p == nil {
+			if len(t.remotes) >= t.cfg.Limits.Peers {
+				t.mu.Unlock()
+				t.stats.queueFull.Add(1)
+				return nil, transport.ErrQueueFull
+			}
+			pid, err := peerOf(key)
+			if err != nil {
+				t.mu.Unlock()
+				return nil, fmt.Errorf("%w: %w", transport.ErrUnreachable, err)
+			}
+			p = &remote{t: t, key: key, pid: pid, kick: make(chan struct{}, 1), used: time.Now()}
+			t.remotes[key] = p
+		}
+		t.mu.Unlock()
+		p.mu.Lock()
+		if !p.dead {
+			return p, nil
+		}
+		p.mu.Unlock()
+	}
+}
+
+func (t *Transport) allPeers() []*remote {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]*remote, 0, len(t.remotes))
+	for _, p := range t.remotes {
+		out = append(out, p)
+	}
+	return out
+}
+
+func (t *Transport) isBanned(g id.GUID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.banned[g]
+	return ok
+}
+
+// Drop closes the links to a peer and forgets what was queued for it; with
+// ban it is refused until Readmit.
+func (t *Transport) Drop(g id.GUID, ban bool) {
+	if ban {
+		t.mu.Lock()
+		t.banned[g] = struct{}{}
+		t.mu.Unlock()
+	}
+	for _, p := range t.allPeers() {
+		p.mu.Lock()
+		if (p.own == nil || p.own.GUID != g) && (p.said == nil || p.said.GUID != g) {
+			p.mu.Unlock()
+			continue
+		}
+		p.flush()
+		links := append([]*link(nil), p.links...)
+		mine := p.own != nil && p.own.GUID == g
+		p.mu.Unlock()
+		if ban && mine {
+			t.gate.shut(p.pid, 0)
+		}
+		for _, l := range links {
+			l.close()
+		}
+		for _, c := range t.swarm.ConnsToPeer(p.pid) {
+			if mine {
+				_ = c.Close()
+			}
+		}
+	}
+}
+
+// Readmit ends the ban of a peer.
+func (t *Transport) Readmit(g id.GUID) {
+	t.mu.Lock()
+	delete(t.banned, g)
+	t.mu.Unlock()
+	for _, p := range t.allPeers() {
+		p.mu.Lock()
+		if p.own != nil && p.own.GUID == g {
+			t.gate.readmit(p.pid)
+		}
+		p.mu.Unlock()
+	}
+}
+
+// flooded shuts out a peer that goes on opening streams. It is called from
+// inside libp2p's accounting and must not block.
+func (t *Transport) flooded(p peer.ID) {
+	if !t.enter() {
+		return
+	}
+	t.stats.floods.Add(1)
+	t.log.Warn("a peer floods us with streams; it is shut out for a while", "peer", p.String(), "for", shutTime)
+	t.gate.shut(p, shutTime)
+	go func() {
+		defer t.wg.Done()
+		_ = t.swarm.ClosePeer(p)
+	}()
+}
+
+// Links lists live connections, one line per peer and path.
+func (t *Transport) Links() []transport.Link {
+	var out []transport.Link
+	for _, p := range t.allPeers() {
+		p.mu.Lock()
+		for _, l := range p.links {
+			m := l.conn.RemoteMultiaddr()
+			out = append(out, transport.Link{
+				Peer: l.h.GUID, Addr: textOf(m), Proto: protoOf(m),
+				Inbound: l.conn.Stat().Direction == network.DirInbound,
+			})
+		}
+		p.mu.Unlock()
+	}
+	return out
+}
+
+// sweep closes what nobody uses and forgets what nobody needs.
+func (t *Transport) sweep() {
+	defer t.wg.Done()
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			t.sweepOnce(time.Now())
+		case <-t.done:
+			return
+		}
+	}
+}
+
+func (t *Transport) sweepOnce(now time.Time) {
+	var idle []*link
+	at := int64(now.Sub(base))
+	for _, p := range t.allPeers() {
+		p.mu.Lock()
+		for i, l := range p.links {
+			limit := spareTime
+			if i == 0 {
+				limit = idleTime
+			}
+			used := l.used.Load()
+			if cs := t.connOf(l.conn); cs != nil {
+				used = max(used, cs.used.Load())
+			}
+			if time.Duration(at-used) > limit && !(i == 0 && (p.pinned > 0 || relaying(l.conn))) {
+				idle = append(idle, l)
+			}
+		}
+		if len(p.links) == 0 && !p.dialing && p.pinned == 0 && now.Sub(p.used) > time.Minute {
+			p.dead = true
+			p.flush()
+		}
+		dead := p.dead
+		p.mu.Unlock()
+		if dead {
+			t.mu.Lock()
+			if t.remotes[p.key] == p {
+				delete(t.remotes, p.key)
+			}
+			t.mu.Unlock()
+		}
+	}
+	for _, l := range idle {
+		l.close()
+	}
+	for _, c := range t.swarm.Conns() {
+		if cs := t.connOf(c); cs != nil && cs.bare() && now.Sub(c.Stat().Opened) > freshTime {
+			t.dropUnlinked(c)
+		}
+	}
+	t.mu.Lock()
+	for c := range t.conns {
+		if c.IsClosed() {
+			delete(t.conns, c)
+		}
+	}
+	t.mu.Unlock()
+	t.gate.sweep(now)
+	t.asks.sweep(now)
+}
+
+// Close ends all links and waits for their goroutines. Calls of the host
+// under way are waited for too: a host that blocks in Receive must let go.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		t.wg.Wait()
+		return nil
+	}
+	t.closed = true
+	t.mu.Unlock()
+	close(t.done)
+	t.cancel()
+	for _, p := range t.allPeers() {
+		p.mu.Lock()
+		p.flush()
+		links := append([]*link(nil), p.links...)
+		p.mu.Unlock()
+		for _, l := range links {
+			l.close()
+		}
+	}
+	t.closeNAT()
+	err := t.h.Close()
+	t.wg.Wait()
+	return err
+}
+
+// protoOf names the path of a connection for Links.
+func protoOf(m ma.Multiaddr) string {
+	switch {
+	case kindOf(m) == kindRelay:
+		return "relay"
+	case isQUIC(m):
+		return "quic"
+	}
+	return "tcp"
+}
+
+func isQUIC(m ma.Multiaddr) bool {
+	_, err := m.ValueForProtocol(ma.P_QUIC_V1)
+	return err == nil
+}
+
+// textOf renders a multiaddr for people: host:port, and for a relayed path
+// that of the relay.
+func textOf(m ma.Multiaddr) string {
+	if len(m) == 0 {
+		return "?"
+	}
+	if ai, err := relayOf(m); err == nil && len(ai.Addrs) == 1 {
+		m = ai.Addrs[0]
+	}
+	if n := len(m); n == 3 {
+		m = m[:2] // without /quic-v1
+	}
+	if _, hp, err := manet.DialArgs(m); err == nil {
+		return hp
+	}
+	return m.String()
+}
+
+// shorten makes libp2p's dial errors, one line per address, into one line.
+func shorten(err error) error {
+	var de *swarm.DialError
+	if !errors.As(err, &de) {
+		return err
+	}
+	var parts []string
+	for i, te := range de.DialErrors {
+		if i == id.MaxAddrs {
+			break
+		}
+		parts = append(parts, textOf(te.Address)+": "+rootOf(te.Cause).Error())
+	}
+	if len(parts) == 0 && de.Cause != nil {
+		return rootOf(de.Cause)
+	}
+	return errors.New(strings.Join(parts, "; "))
+}
+
+// rootOf follows single wrapping to the cause people know, keeping errno.
+func rootOf(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
