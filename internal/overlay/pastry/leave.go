@@ -1,0 +1,112 @@
+package pastry
+
+import (
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/overlay/ring"
+)
+
+// Leave ends membership in an orderly way: leases are returned, the leaf set
+// is told and given our leaves, and messages under way are seen off. State is
+// Left, and a trace "pastry.left" tells so, within LeaveWait. What the
+// application wants to hand over it hands over before it calls Leave.
+func (n *Node) Leave(now machine.Time, out []machine.Effect) []machine.Effect {
+	outer := n.enter(now, out)
+	defer func() { n.out = outer }()
+	switch n.state {
+	case Leaving, Left:
+		return n.out
+	case Ready:
+		n.save()
+	}
+	n.releaseAdmission()
+	ready := n.state == Ready
+	n.abandonJoin()
+	n.state = Leaving
+	n.leftSince = now
+	n.updates = append(n.updates, update{n.self, false})
+	if ready {
+		for _, s := range ring.Sides {
+			if h := n.ledger.Drop(s); h.Until > now {
+				if r, ok := n.peers.byGUID[h.Peer]; ok {
+					n.send(r, &Beat{n.beatBody(r, backFlag(s))})
+				}
+			}
+		}
+		left, right := n.refs()
+		for _, m := range n.leaf.All() {
+			n.send(m.Ref, &Leave{Left: left, Right: right})
+		}
+	}
+	for _, k := range []timerKind{tBeat, tSilence, tGrant, tJoin, tSettle, tJoined, tExchange, tGossip, tTable, tHeal, tAlone, tSave} {
+		n.stop(k, 0)
+	}
+	n.set(tLeave, 0, 200*machine.Millisecond)
+	if len(n.waiting) > 0 {
+		n.set(tWait, 0, 0)
+	}
+	n.settleUp()
+	return n.out
+}
+
+func (n *Node) leaveStep() {
+	waited := n.now.Sub(n.leftSince)
+	if waited < n.cfg.LeaveWait && (len(n.flights) > 0 || len(n.waiting) > 0 || waited < 500*machine.Millisecond) {
+		n.set(tLeave, 0, 100*machine.Millisecond)
+		return
+	}
+	n.state = Left
+	n.timers = machine.Timers[timer]{}
+	n.trace("pastry.left", id.GUID{}, id.GUID{}, int64(waited), "")
+}
+
+// onLeave: r says goodbye. Its leases are over at once, and its leaves are
+// ours to consider.
+func (n *Node) onLeave(r uint32, m *Leave) {
+	p := n.peer(r)
+	p.flags = p.flags&^fReady | fLeft
+	n.trace("pastry.goodbye", p.h.GUID, id.GUID{}, 0, "")
+	for _, s := range ring.Sides {
+		n.ledger.Returned(s, p.h.GUID)
+		if n.ledger.Held(s).Peer == p.h.GUID {
+			n.ledger.Drop(s)
+		}
+	}
+	leaf := p.flags&fLeaf != 0
+	n.rumours(r, m.Left, m.Right)
+	n.dropEverywhere(r)
+	n.rerouteFrom(r)
+	if leaf {
+		n.repairLeaves()
+	}
+	n.grantDue()
+}
+
+// Forget drops a revoked member at once; it is never readmitted.
+func (n *Node) Forget(now machine.Time, g id.GUID, out []machine.Effect) []machine.Effect {
+	outer := n.enter(now, out)
+	defer func() { n.out = outer }()
+	r, ok := n.peers.byGUID[g]
+	if !ok {
+		r = n.peers.add(&id.Handle{GUID: g})
+	}
+	p := n.peer(r)
+	if g == n.me || p.flags&fForgotten != 0 {
+		return n.out
+	}
+	n.askDone(r)
+	if p.proof != nil {
+		p.proof = nil
+		n.stop(tProof, r)
+	}
+	if a := n.admission; a != nil && a.x == r {
+		n.releaseAdmission()
+	}
+	p.flags = p.flags&^(fReady|fVerified|fSuspect) | fForgotten
+	n.trace("pastry.forget", g, id.GUID{}, 0, "")
+	n.dropEverywhere(r)
+	n.rerouteFrom(r)
+	n.repairLeaves()
+	n.settleUp()
+	return n.out
+}

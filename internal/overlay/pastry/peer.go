@@ -1,0 +1,226 @@
+package pastry
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/overlay/ring"
+)
+
+// What is known of a peer.
+const (
+	fVerified  uint16 = 1 << iota // it answered us directly, in this epoch
+	fReady                        // it said that it is ready
+	fLeaf                         // in the leaf set
+	fTable                        // in the routing table
+	fSuspect                      // out of routing until it answers
+	fFailed                       // evicted, at failedAt
+	fLeft                         // said goodbye in this epoch
+	fQueued                       // in the candidate queue
+	fForgotten                    // revoked: never again
+)
+
+// peer is all a node keeps of another one. Peers are interned: inside the
+// machine a node is a u32, its index. 0 is nobody.
+type peer struct {
+	h        *id.Handle
+	rtt      ring.RTT
+	flags    uint16
+	pins     int32 // flights, proofs and other users that hold the reference
+	heard    machine.Time
+	heardSec int64        // wall clock, s, for the saved table
+	failedAt machine.Time // meaningful with fFailed
+	asked    machine.Time // last LSProbe sent to learn whether it fits; 0 never
+	claimed  *id.Handle   // a newer handle others tell of, not yet proven
+	proof    *proof       // probes under way
+	ask      *asking      // LSProbe under way
+	link     *link        // exchange of beats
+	ping     *pinging     // Probe for a table slot or on behalf of another
+}
+
+type peers struct {
+	list   []peer
+	free   []uint32
+	byGUID map[id.GUID]uint32
+	byPref map[uint64]uint32 // 0: ambiguous
+}
+
+func newPeers() peers {
+	return peers{list: make([]peer, 1, 64), byGUID: make(map[id.GUID]uint32, 64), byPref: make(map[uint64]uint32, 64)}
+}
+
+func prefix(g id.GUID) uint64 { return binary.BigEndian.Uint64(g[:8]) }
+
+func refOf(h *id.Handle) Ref { return Ref{Prefix: prefix(h.GUID), Epoch: h.Epoch} }
+
+func (p *peers) add(h *id.Handle) uint32 {
+	var r uint32
+	if n := len(p.free); n > 0 {
+		r, p.free = p.free[n-1], p.free[:n-1]
+	} else {
+		p.list = append(p.list, peer{})
+		r = uint32(len(p.list) - 1)
+	}
+	p.list[r] = peer{h: h}
+	p.byGUID[h.GUID] = r
+	pre := prefix(h.GUID)
+	if _, taken := p.byPref[pre]; taken {
+		p.byPref[pre] = 0
+	} else {
+		p.byPref[pre] = r
+	}
+	return r
+}
+
+func (p *peers) remove(r uint32) {
+	g := p.list[r].h.GUID
+	delete(p.byGUID, g)
+	if p.byPref[prefix(g)] == r {
+		delete(p.byPref, prefix(g))
+	}
+	p.list[r] = peer{}
+	p.free = append(p.free, r)
+}
+
+func (n *Node) peer(r uint32) *peer { return &n.peers.list[r] }
+
+// intern returns the reference of h's node. An unproven newer handle of a
+// known node is kept aside: handles are not signed, so only the node itself
+// can void its older process.
+func (n *Node) intern(h *id.Handle) uint32 {
+	if r, ok := n.peers.byGUID[h.GUID]; ok {
+		p := n.peer(r)
+		if h.Epoch > p.h.Epoch {
+			if p.flags&fVerified == 0 {
+				p.h = h
+			} else {
+				p.claimed = h
+			}
+		}
+		return r
+	}
+	if n.cfg.GUIDOf != nil && n.cfg.GUIDOf(h.Key) != h.GUID {
+		n.count("pastry.badhandle", h.GUID)
+		return 0
+	}
+	return n.peers.add(h)
+}
+
+// handle is where to send to: the newest handle told of.
+func (p *peer) handle() *id.Handle {
+	if p.claimed != nil && p.flags&fFailed != 0 {
+		return p.claimed
+	}
+	return p.h
+}
+
+// hear takes note that a message of h came directly from it, and returns its
+// reference; 0 if the message must be ignored.
+func (n *Node) hear(h *id.Handle) uint32 {
+	r, known := n.peers.byGUID[h.GUID]
+	if !known {
+		if h.GUID == n.me {
+			n.trace("pastry.twin", h.GUID, id.GUID{}, int64(h.Epoch), "")
+			return 0
+		}
+		r = n.peers.add(h)
+	}
+	p := n.peer(r)
+	if p.flags&fForgotten != 0 {
+		return 0
+	}
+	if h != p.h {
+		switch {
+		case h.Epoch < p.h.Epoch && p.flags&fVerified != 0:
+			n.count("pastry.stale", h.GUID)
+			return 0
+		case h.Epoch > p.h.Epoch && p.flags&fVerified != 0:
+			n.rebooted(r, h)
+		default:
+			p.h = h // same epoch: addresses may have changed
+		}
+	}
+	p.flags |= fVerified
+	p.heard, p.heardSec = n.now, n.wall/1000
+	if p.claimed != nil && p.claimed.Epoch <= h.Epoch {
+		p.claimed = nil
+	}
+	if p.flags&(fSuspect|fFailed) != 0 || p.proof != nil {
+		n.cleared(r)
+	}
+	return r
+}
+
+// rebooted replaces r's handle by that of its newer process: the older one is
+// dead, and with it its leases and its place in our tables.
+func (n *Node) rebooted(r uint32, h *id.Handle) {
+	p := n.peer(r)
+	n.trace("pastry.reboot", h.GUID, id.GUID{}, int64(h.Epoch), "")
+	n.ledger.Rebooted(h.GUID, h.Epoch)
+	n.dropEverywhere(r)
+	p.h = h
+	p.flags &^= fReady | fFailed | fLeft
+	p.link = nil
+	p.asked = 0
+}
+
+// dropEverywhere takes r out of the leaf set and the routing table.
+func (n *Node) dropEverywhere(r uint32) {
+	n.table.remove(r, n)
+	n.removeLeaf(r)
+}
+
+// resolve finds a known node by its ref.
+func (n *Node) resolve(f Ref) (r uint32, known bool) {
+	r, known = n.peers.byPref[f.Prefix]
+	return r, known && r != 0
+}
+
+// sweep forgets peers that nothing holds: beyond the Remembered most recently
+// heard and the Failed most recently evicted.
+func (n *Node) sweep() {
+	type old struct {
+		r  uint32
+		at machine.Time
+	}
+	var live, failed []old
+	for r := range n.peers.list {
+		p := &n.peers.list[r]
+		if p.h == nil || p.pins > 0 || p.proof != nil || p.ask != nil || p.ping != nil ||
+			p.flags&(fLeaf|fTable|fQueued|fForgotten) != 0 {
+			continue
+		}
+		switch {
+		case p.flags&fFailed != 0 && n.now.Sub(p.failedAt) < n.cfg.FailedFor:
+			failed = append(failed, old{uint32(r), p.failedAt})
+		case p.flags&fVerified != 0 && n.now.Sub(p.heard) < n.cfg.RememberFor || n.keep(p):
+			live = append(live, old{uint32(r), p.heard})
+		default:
+			n.peers.remove(uint32(r))
+		}
+	}
+	cut := func(list []old, limit int) {
+		if len(list) <= limit {
+			return
+		}
+		slices.SortFunc(list, func(a, b old) int {
+			if c := cmp.Compare(b.at, a.at); c != 0 {
+				return c
+			}
+			return cmp.Compare(a.r, b.r)
+		})
+		for _, o := range list[limit:] {
+			n.peers.remove(o.r)
+		}
+	}
+	cut(live, n.cfg.Remembered)
+	cut(failed, n.cfg.Failed)
+	n.sweptAt = len(n.peers.byGUID)
+}
+
+// keep holds on to peers named at the start (seeds, the saved table) that were
+// never heard in this life, as long as this node has no leaves.
+func (n *Node) keep(p *peer) bool { return p.heardSec != 0 || n.leaf.Len() == 0 }
