@@ -1,0 +1,95 @@
+package dht
+
+import (
+	"errors"
+	"testing"
+
+	"atoll.example/atoll/internal/machine"
+)
+
+func TestPutGetAtEverySize(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 5, 8} {
+		w := newWorld(t, LAN())
+		w.grow(n)
+		for i := range 20 {
+			b := block(uint64(i), 100+i*500)
+			d := w.put(w.nodes[i%n], b)
+			if want := quorum(min(3, n)); len(d.Receipts) != want {
+				t.Fatalf("%d nodes: %d receipts, want %d", n, len(d.Receipts), want)
+			}
+			w.run(machine.Second)
+			if got := len(w.holders(b)); got != min(3, n) {
+				t.Fatalf("%d nodes: %d copies", n, got)
+			}
+			for _, x := range w.nodes {
+				w.get(x, b)
+			}
+		}
+		w.getErr(w.nodes[0], block(1<<40, 10), ErrNotFound)
+	}
+}
+
+func TestKnownBlockNeedsNoBytes(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(5)
+	b := block(1, 4000)
+	w.put(w.nodes[0], b)
+	w.run(machine.Second)
+	c := w.putCmd(b, 2)
+	c.Block = nil
+	r, err := w.do(w.nodes[1], c)
+	if err != nil || !r.(PutDone).Known || len(r.(PutDone).Receipts) != 2 {
+		t.Fatalf("known block: %v, %v", r, err)
+	}
+	c = w.putCmd(block(2, 100), 1)
+	c.Block = nil
+	if _, err = w.do(w.nodes[1], c); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("unknown block without bytes: %v", err)
+	}
+	c = w.putCmd(block(3, 100), 1)
+	c.Try = true
+	if _, err = w.do(w.nodes[1], c); err != nil {
+		t.Fatalf("bytes follow where wanted: %v", err)
+	}
+	w.get(w.nodes[3], block(3, 100))
+}
+
+func TestHeadCountsCopies(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(6)
+	a, b, c := block(1, 1000), block(2, 2000), block(3, 10)
+	w.put(w.nodes[0], a)
+	w.put(w.nodes[1], b)
+	w.run(machine.Second)
+	r, err := w.do(w.nodes[5], HeadCmd{idsOf(a, b, c)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ps := r.([]Presence)
+	if ps[0].Copies != 3 || ps[0].InSet != 3 || ps[0].Size != uint32(len(a)) || ps[0].Target != 3 || !ps[0].Sure {
+		t.Errorf("a: %+v", ps[0])
+	}
+	if ps[1].Copies != 3 || ps[2].Copies != 0 {
+		t.Errorf("b: %+v, c: %+v", ps[1], ps[2])
+	}
+}
+
+func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(4)
+	var bs [][]byte
+	for i := range 50 {
+		bs = append(bs, block(uint64(i), 200))
+		w.put(w.nodes[i%4], bs[i])
+	}
+	for _, x := range w.nodes {
+		w.crash(x)
+	}
+	for _, x := range w.nodes {
+		w.boot(x)
+	}
+	w.run(5 * machine.Second)
+	for i, b := range bs {
+		w.get(w.nodes[(i+1)%4], b)
+	}
+}

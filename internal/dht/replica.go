@@ -1,0 +1,449 @@
+package dht
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/store"
+	"atoll.example/atoll/internal/wire"
+)
+
+// merged is the outcome of merging records into this node's disk.
+type merged struct {
+	no    code   // 0: done, and durable
+	stamp uint64 // of the tombstone, with codeRemoved
+	want  bool   // claims without bytes: send the bytes
+	kept  bool   // after a tombstone: other claims keep the bytes
+	free  uint64
+}
+
+// onCopy stores a block, or claims and tombstones of one that is here.
+func (n *Node) onCopy(p *peer, m *copyMsg) {
+	if !m.sum.ok(m.guid, m.block) {
+		n.strike(p, "copy of bytes that do not match their name")
+		n.no(p, m.req, &refuseMsg{code: codeBadName})
+		return
+	}
+	if !n.checkRecords(p, m.guid, len(m.block), m.certs, m.tombs) {
+		n.no(p, m.req, &refuseMsg{code: codeBadSig})
+		return
+	}
+	if n.pending+int64(len(m.block)) > 2*n.cfg.MaxBytes {
+		n.no(p, m.req, &refuseMsg{code: codeBusy, after: 50})
+		return
+	}
+	n.pending += int64(len(m.block))
+	ok := n.merge(m.guid, m.certs, m.tombs, m.block, m.role, func(r merged) {
+		n.pending -= int64(len(m.block))
+		switch {
+		case r.no == codeFull && m.role == RoleReplica && len(m.block) > 0:
+			n.divert(p, m)
+			return
+		case r.no != 0:
+			n.no(p, m.req, &refuseMsg{code: r.no, stamp: r.stamp, after: 50})
+			return
+		}
+		ack := &copyAckMsg{req: m.req, guid: m.guid, want: r.want, free: r.free}
+		if !r.want && len(m.certs) > 0 {
+			ack.receipts = []Receipt{n.receipt(&m.certs[0], n.roleOf(m.guid, m.role))}
+		}
+		n.send(p, ack)
+	})
+	if !ok {
+		n.pending -= int64(len(m.block))
+		n.no(p, m.req, &refuseMsg{code: codeBusy, after: 50})
+	}
+}
+
+// roleOf is the role to be named in a receipt: that of the copy that is here.
+func (n *Node) roleOf(g id.GUID, asked Role) Role {
+	if e := n.tree.get(g); e != nil && e.flags&flagDiverted != 0 {
+		return RoleDiverted
+	}
+	return asked
+}
+
+func (n *Node) receipt(c *StoreCert, role Role) Receipt {
+	r := Receipt{
+		Pool: n.cfg.Pool, GUID: c.GUID, Owner: c.Owner, Claim: c.Claim, Stamp: c.Stamp,
+		Node: n.me.h.GUID, Role: role, Synced: n.unixMS(),
+	}
+	r.SignWith(n.cfg.Sign)
+	return r
+}
+
+// checkRecords verifies what is not known yet; a bad one is a strike.
+func (n *Node) checkRecords(p *peer, g id.GUID, size int, certs []StoreCert, tombs []Remove) bool {
+	for i := range certs {
+		c := &certs[i]
+		if c.Pool != n.cfg.Pool || c.GUID != g || size > 0 && int(c.Size) != size {
+			n.strike(p, "certificate of something else")
+			return false
+		}
+		if p != n.me && !n.knows(c) && !c.Verify(n.cfg.Verify) {
+			n.strike(p, "certificate with a bad signature")
+			return false
+		}
+	}
+	for i := range tombs {
+		t := &tombs[i]
+		if t.Pool != n.cfg.Pool || t.GUID != g {
+			n.strike(p, "tombstone of something else")
+			return false
+		}
+		if p != n.me && !n.knowsTomb(t) && !t.Verify(n.cfg.Verify) {
+			n.strike(p, "tombstone with a bad signature")
+			return false
+		}
+	}
+	return true
+}
+
+func (n *Node) knowsTomb(t *Remove) bool {
+	e := n.tree.get(t.GUID)
+	if e == nil {
+		return false
+	}
+	o, ok := n.owners.known(t.Owner)
+	if !ok {
+		return false
+	}
+	k := e.find(o, t.Claim, true)
+	return k != nil && k.stamp >= t.Stamp
+}
+
+// covers reports whether a tombstone of stamp t ends a claim of stamp c.
+func (n *Node) covers(t, c uint64) bool {
+	if n.cfg.Bugs.StampReversed {
+		return c > t
+	}
+	return c <= t
+}
+
+// subKey is the store's sub-key of a claim or tombstone.
+func subKey(owner [32]byte, c [16]byte) string {
+	b := make([]byte, 0, store.MaxSub)
+	b = append(b, owner[:]...)
+	return string(append(b, c[:]...))
+}
+
+// merge brings verified records into the store and, once durable, into the
+// index; then it calls f. False: too much waits for this GUID.
+func (n *Node) merge(g id.GUID, certs []StoreCert, tombs []Remove, block []byte, role Role, f func(merged)) bool {
+	return n.exclusive(g, func() {
+		n.mergeLocked(g, certs, tombs, block, role, func(r merged) {
+			r.free = uint64(max(0, n.cfg.Usage().Free))
+			n.release(g)
+			f(r)
+		})
+	})
+}
+
+// change is what a merge will do to the entry once it is durable.
+type change struct {
+	claims []claim
+	drops  []claim
+	gain   bool // the bytes arrive
+	lose   bool // the bytes go with the last claim
+	size   uint32
+	k      uint8
+}
+
+func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block []byte, role Role, f func(merged)) {
+	e := n.tree.get(g)
+	var b store.Batch
+	var ch change
+
+	// Tombstones first: they decide which claims may stand.
+	covered := func(owner [32]byte, c [16]byte, stamp uint64) (uint64, bool) {
+		for i := range tombs {
+			if t := &tombs[i]; t.Owner == owner && (t.Claim == c || n.cfg.Bugs.IgnoreClaim) && n.covers(t.Stamp, stamp) {
+				return t.Stamp, true
+			}
+		}
+		if e != nil {
+			if o, ok := n.owners.known(owner); ok {
+				if t := e.find(o, c, true); t != nil && n.covers(t.stamp, stamp) {
+					return t.stamp, true
+				}
+			}
+		}
+		return 0, false
+	}
+	for i := range tombs {
+		t := &tombs[i]
+		if n.knowsTomb(t) {
+			continue
+		}
+		b.Ops = append(b.Ops, store.Op{
+			Key:   store.Key{Family: store.Tombstone, GUID: g, Sub: subKey(t.Owner, t.Claim)},
+			Value: Encode(t),
+		})
+		ch.claims = append(ch.claims, claim{id: t.Claim, stamp: t.Stamp, owner: n.owners.num(t.Owner), tomb: true})
+	}
+	live := 0
+	if e != nil {
+		e.claims(func(c *claim) {
+			if c.tomb {
+				return
+			}
+			owner := n.owners.keys[c.owner]
+			if _, over := covered(owner, c.id, c.stamp); over {
+				ch.drops = append(ch.drops, *c)
+				b.Ops = append(b.Ops, store.Op{
+					Key:    store.Key{Family: store.Claim, GUID: g, Sub: subKey(owner, c.id)},
+					Delete: true,
+				})
+				return
+			}
+			live++
+		})
+		ch.k = e.k
+	}
+
+	here := e != nil && (e.have() || e.flags&flagDiverted != 0)
+	var ended uint64
+	added := 0
+	for i := range certs {
+		c := &certs[i]
+		if stamp, over := covered(c.Owner, c.Claim, c.Stamp); over {
+			ended = stamp
+			continue
+		}
+		if n.knows(c) {
+			added++
+			continue
+		}
+		o := n.owners.num(c.Owner)
+		if e != nil && e.find(o, c.Claim, false) == nil && e.liveOf(o) >= MaxPerOwner {
+			f(merged{no: codeFull})
+			return
+		}
+		added++
+		live++
+		b.Ops = append(b.Ops, store.Op{
+			Key:   store.Key{Family: store.Claim, GUID: g, Sub: subKey(c.Owner, c.Claim)},
+			Value: Encode(c),
+		})
+		ch.claims = append(ch.claims, claim{id: c.Claim, stamp: c.Stamp, owner: o})
+		ch.k = max(ch.k, c.K)
+	}
+	if len(certs) > 0 && added == 0 {
+		// Everything asked for has been removed; tombstones may still be new.
+		n.apply(g, b, ch, role, func(err error) { f(merged{no: codeRemoved, stamp: ended}) })
+		return
+	}
+	if e != nil && e.have() && live == 0 && len(ch.drops) > 0 {
+		ch.lose = true
+		b.Ops = append(b.Ops,
+			store.Op{Key: store.Key{Family: store.Block, GUID: g}, Delete: true},
+			store.Op{Key: store.Key{Family: store.Head, GUID: g}, Delete: true})
+	}
+	if e != nil && e.x != nil && live == 0 {
+		b.Ops = append(b.Ops, n.unpoint(e)...)
+	}
+	if len(tombs) > 0 || len(ch.drops) > 0 {
+		b.Urgent = true
+	}
+	switch {
+	case len(block) > 0 && (!here || e.flags&flagBad != 0 || e.flags&flagDiverted != 0 && role == RoleReplica):
+		if !n.room(len(block), role) {
+			if here && e.flags&flagDiverted != 0 {
+				break // the pointer stands
+			}
+			f(merged{no: codeFull})
+			return
+		}
+		ch.gain, ch.size = true, uint32(len(block))
+		b.Urgent = false
+		b.Ops = append(b.Ops,
+			store.Op{Key: store.Key{Family: store.Head, GUID: g}, Value: encodeHead(block, role, n.unixMS())},
+			store.Op{Key: store.Key{Family: store.Block, GUID: g}, Value: block})
+	case !here && len(certs) > 0:
+		// Claims alone are worth nothing; tombstones are.
+		if len(tombs) > 0 {
+			b.Ops, ch.claims = onlyTombs(b.Ops, ch.claims)
+			n.apply(g, b, ch, role, func(err error) { f(merged{want: true}) })
+			return
+		}
+		f(merged{want: true})
+		return
+	}
+	n.apply(g, b, ch, role, func(err error) {
+		if err != nil {
+			f(merged{no: codeFull})
+			return
+		}
+		f(merged{kept: live > 0})
+	})
+}
+
+func onlyTombs(ops []store.Op, cs []claim) ([]store.Op, []claim) {
+	var o []store.Op
+	for _, op := range ops {
+		if op.Key.Family != store.Claim || op.Delete {
+			o = append(o, op)
+		}
+	}
+	var c []claim
+	for _, k := range cs {
+		if k.tomb {
+			c = append(c, k)
+		}
+	}
+	return o, c
+}
+
+// apply makes the batch durable, then changes the index.
+func (n *Node) apply(g id.GUID, b store.Batch, ch change, role Role, f func(err error)) {
+	if len(b.Ops) == 0 {
+		f(nil)
+		return
+	}
+	early := n.cfg.Bugs.AckBeforeFsync && ch.gain
+	n.store(g, b, func(err error) {
+		if err == nil {
+			n.index(g, ch, role)
+		}
+		if !early {
+			f(err)
+		}
+	})
+	if early {
+		f(nil)
+	}
+}
+
+// index notes a change that is on disk.
+func (n *Node) index(g id.GUID, ch change, role Role) {
+	e := n.entry(g)
+	for _, c := range ch.drops {
+		e.drop(c.owner, c.id)
+	}
+	for _, c := range ch.claims {
+		e.set(c)
+	}
+	e.k = max(e.k, ch.k)
+	if ch.gain {
+		e.flags = e.flags&^(flagBad|flagDiverted) | flagHave
+		e.size, e.role = ch.size, role
+		n.stats.Stored++
+		n.stats.StoredBytes += int64(ch.size)
+	}
+	if ch.lose {
+		e.flags &^= flagHave | flagBad
+	}
+	if e.dead() {
+		e.flags &^= flagDiverted
+		e.holders = 0
+	}
+	n.retag(e)
+}
+
+// entry returns the entry of g, made if need be.
+func (n *Node) entry(g id.GUID) *entry {
+	if e := n.tree.get(g); e != nil {
+		return e
+	}
+	e := &entry{guid: g}
+	e.tag = n.owners.tagOf(e)
+	n.tree.insert(e)
+	return e
+}
+
+func (n *Node) retag(e *entry) {
+	if t := n.owners.tagOf(e); t != e.tag {
+		n.tree.retag(e, t)
+	}
+}
+
+// room is PAST's rule with integers: accept what is at most a tenth (t_pri)
+// of the free space, diverted copies at most a twentieth (t_div).
+func (n *Node) room(size int, role Role) bool {
+	free := n.cfg.Usage().Free
+	if role == RoleDiverted {
+		return int64(size)*20 <= free
+	}
+	return int64(size)*10 <= free
+}
+
+// Head record:  version u8 | kind u8 | size u32 | role u8 | stored u64
+const headRecordSize = 1 + 1 + 4 + 1 + 8
+
+func encodeHead(block []byte, role Role, at uint64) []byte {
+	w := wire.Writer{B: make([]byte, 0, headRecordSize)}
+	w.U8(recordVersion)
+	w.U8(block[4])
+	w.U32(uint32(len(block)))
+	w.U8(uint8(role))
+	w.U64(at)
+	return w.B
+}
+
+func decodeHead(b []byte) (size uint32, role Role, err error) {
+	r := wire.NewReader(b)
+	readVersion(r)
+	r.U8()
+	size = r.U32()
+	role = Role(r.U8())
+	r.U64()
+	if size > MaxBlock || role < RoleReplica || role > RoleStandIn {
+		r.Fail(wire.ErrValue)
+	}
+	return size, role, r.Close()
+}
+
+// Restore takes one stored record before Start, in any order. Values of family
+// Block may be nil.
+func (n *Node) Restore(k store.Key, v []byte) error {
+	switch k.Family {
+	case store.Head:
+		size, role, err := decodeHead(v)
+		if err != nil {
+			return err
+		}
+		e := n.entry(k.GUID)
+		e.flags |= flagHave
+		e.size, e.role = size, role
+		n.retag(e)
+	case store.Claim:
+		c, err := DecodeStoreCert(v)
+		if err != nil {
+			return err
+		}
+		e := n.entry(k.GUID)
+		e.set(claim{id: c.Claim, stamp: c.Stamp, owner: n.owners.num(c.Owner)})
+		e.k = max(e.k, c.K)
+		n.retag(e)
+	case store.Tombstone:
+		if n.cfg.Bugs.ForgetTombstones {
+			return nil
+		}
+		t, err := DecodeRemove(v)
+		if err != nil {
+			return err
+		}
+		e := n.entry(k.GUID)
+		e.set(claim{id: t.Claim, stamp: t.Stamp, owner: n.owners.num(t.Owner), tomb: true})
+		n.retag(e)
+	case store.Signed:
+		return n.restoreSigned(k, v)
+	case store.Holder:
+		return n.restorePointer(k, v)
+	case store.Meta:
+		n.restoreMeta(k, v)
+	}
+	return nil
+}
+
+// copies is c: how many valid copies of e count, self included.
+func (n *Node) copies(a *arc, e *entry) int {
+	c := bits.OnesCount64(e.holders & n.trusted(a))
+	if e.have() && e.flags&flagBad == 0 {
+		c++
+	}
+	return c
+}
+
+func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
