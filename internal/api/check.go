@@ -1,0 +1,152 @@
+package api
+
+import (
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+)
+
+// What a request must look like before a Node sees it.
+
+func (r InviteRequest) check() error {
+	switch {
+	case r.Role != "" && r.Role != "member" && r.Role != "admin":
+		return refuse(0, "role must be member or admin")
+	case r.Uses < 0 || r.Uses > 1000:
+		return refuse(0, "uses must be 1 to 1000")
+	case r.TTLS < 0 || r.TTLS > 400*24*3600:
+		return refuse(0, "an invite lives up to 400 days")
+	case r.Quota < 0:
+		return refuse(0, "quota is negative")
+	}
+	return nil
+}
+
+func (r RevokeRequest) check() error {
+	if r.GUID.IsZero() {
+		return refuse(0, "guid is missing")
+	}
+	return checkReason(r.Reason)
+}
+
+func (r LeaveRequest) check() error { return checkReason(r.Reason) }
+
+func checkReason(s string) error {
+	if len(s) > MaxName || !utf8.ValidString(s) {
+		return refuse(0, "reason must be text of at most %d bytes", MaxName)
+	}
+	return nil
+}
+
+func (r LinkRequest) check() error { return checkLink(r.Link) }
+
+func checkLink(s string) error {
+	switch {
+	case s == "":
+		return refuse(0, "link is missing")
+	case len(s) > MaxLink:
+		return Errorf(BadLink, "", "", "a link has at most %d bytes", MaxLink)
+	}
+	return nil
+}
+
+func (r VerifyRequest) check() error {
+	if r.All {
+		if r.Link != "" {
+			return refuse(0, "either a link or all")
+		}
+		return nil
+	}
+	return checkLink(r.Link)
+}
+
+func (r GetRequest) check() error {
+	switch {
+	case r.Offset < 0 || r.Length < 0 || r.Offset+r.Length < 0:
+		return refuse(0, "offset and length must not be negative, nor too large")
+	case r.Out != "":
+		if err := checkPath("out", r.Out); err != nil {
+			return err
+		}
+		if r.Offset != 0 || r.Length != 0 {
+			return refuse(0, "a part is sent as a stream, not written to out")
+		}
+	case r.Force:
+		return refuse(0, "force goes with out")
+	}
+	return checkLink(r.Link)
+}
+
+func (p PutParams) check() error {
+	if p.Name != "" {
+		if err := CheckName(p.Name); err != nil {
+			return refuse(0, "%w", err)
+		}
+	}
+	if p.Path != "" {
+		return checkPath("path", p.Path)
+	}
+	return nil
+}
+
+// CheckName tells why s cannot name a file, nil if it can: an element of a
+// path, at most MaxName bytes, which leads nowhere else.
+func CheckName(s string) error {
+	switch {
+	case s == "":
+		return refuse(0, "the name is empty")
+	case len(s) > MaxName:
+		return refuse(0, "the name has %d bytes, more than %d", len(s), MaxName)
+	case !utf8.ValidString(s):
+		return refuse(0, "the name is not UTF-8")
+	case s == "." || s == "..", strings.ContainsAny(s, "/\x00"), !filepath.IsLocal(s):
+		return refuse(0, "the name is not that of a plain file")
+	}
+	return nil
+}
+
+func checkPath(field, s string) error {
+	switch {
+	case len(s) > MaxPath || strings.ContainsRune(s, 0):
+		return refuse(0, "%s must be a path of at most %d bytes", field, MaxPath)
+	case !filepath.IsAbs(s) || filepath.Clean(s) != s:
+		return refuse(0, "%s must be an absolute path in its shortest form", field)
+	}
+	return nil
+}
+
+func (r DHTGetRequest) check() error { return nil }
+
+func (r DHTRemoveRequest) check() error {
+	if r.Sign == nil {
+		return nil
+	}
+	if len(r.Sign.Value) != 0 {
+		return refuse(0, "a removal has no value")
+	}
+	return r.Sign.check()
+}
+
+func (v SignedValue) check() error {
+	switch {
+	case len(v.Salt) > 64:
+		return refuse(0, "salt has %d bytes, more than 64", len(v.Salt))
+	case len(v.Value) > 64<<10:
+		return refuse(0, "value has %d bytes, more than 65536: store larger state by pointer", len(v.Value))
+	case v.Key != "":
+		return checkPath("key", v.Key)
+	}
+	return nil
+}
+
+func (r KeyRequest) check() error { return nil }
+
+func (r DoctorRequest) check() error {
+	if len(r.Checks) > 64 {
+		return refuse(0, "too many checks")
+	}
+	if r.Backup != "" {
+		return checkPath("backup", r.Backup)
+	}
+	return nil
+}
