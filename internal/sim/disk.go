@@ -21,7 +21,8 @@ type disk struct {
 	blocks  int64
 	limit   int64 // 0: none
 	faults  DiskFaults
-	slow    machine.Time // slow until
+	slow    machine.Time              // slow until
+	changed func(g id.GUID, has bool) // a block came or went
 	failed  bool
 }
 
@@ -124,6 +125,9 @@ func (d *disk) apply(b store.Batch) {
 				d.blocks--
 			}
 			delete(d.rotten, op.Key)
+		}
+		if d.changed != nil && op.Key.Family == store.Block {
+			d.changed(op.Key.GUID, !op.Delete)
 		}
 		if op.Delete {
 			delete(d.data, op.Key)

@@ -73,6 +73,8 @@ type Config struct {
 	OnReply func(n Ref, cmd uint64, body any, err error)
 	OnNote  func(n Ref, cmd uint64, body any)
 	OnCrash func(n Ref, why string) // a fault of the engine or a Halt ended n
+	// AfterStep runs after each step of n, when Do may be called again.
+	AfterStep func(n Ref)
 }
 
 // Engine runs machines in virtual time.
@@ -382,6 +384,9 @@ func (e *Engine) feed(n Ref, ev machine.Event) {
 	e.perform(n)
 	e.stepping = false
 	e.rearm(n)
+	if e.cfg.AfterStep != nil {
+		e.cfg.AfterStep(n)
+	}
 }
 
 // fail ends n on behalf of the engine.

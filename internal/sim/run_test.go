@@ -1,0 +1,84 @@
+package sim
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// runOverlay runs 60 nodes for 10 minutes, as changed, and logs the table.
+func runOverlay(t testing.TB, change func(*OverlayConfig)) *Result {
+	t.Helper()
+	cfg := DefaultOverlay()
+	cfg.Nodes, cfg.Duration = 60, 10*time.Minute
+	change(&cfg)
+	r, err := RunOverlay(context.Background(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	r.Print(&b)
+	t.Log("\n" + b.String())
+	return r
+}
+
+func TestOverlayQuiet(t *testing.T) {
+	r := runOverlay(t, func(c *OverlayConfig) { c.Churn, c.Loss, c.Lookups = "none", 0, 0.1 })
+	if !r.Passed || r.Lost.Count > 0 || r.WrongBest.Count > 0 {
+		t.Error("a quiet ring fails")
+	}
+}
+
+// TestOverlayReplay: one seed, one history; the codec changes nothing.
+func TestOverlayReplay(t *testing.T) {
+	run := func(encode bool) *Result {
+		return runOverlay(t, func(c *OverlayConfig) { c.Lookups, c.Encode = 0.1, encode })
+	}
+	a, b, c := run(false), run(false), run(true)
+	if a.TraceHash != b.TraceHash {
+		t.Error("one seed, two hashes")
+	}
+	if a.TraceHash != c.TraceHash {
+		t.Error("crossing the codec changes the history")
+	}
+	if !a.Passed {
+		t.Error("failed")
+	}
+	if c.ControlBytesS == 0 {
+		t.Error("no bytes counted")
+	}
+}
+
+func TestOverlayCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cfg := DefaultOverlay()
+	cfg.Nodes, cfg.Duration = 60, 10*time.Hour
+	r, err := RunOverlay(ctx, cfg, func(p Progress) {
+		if p.Phase == "run" {
+			cancel()
+		}
+	})
+	if err != nil || !r.Partial {
+		t.Fatalf("partial %v, error %v", r != nil && r.Partial, err)
+	}
+}
+
+func TestOverlayConfigRefused(t *testing.T) {
+	for _, change := range []func(*OverlayConfig){
+		func(c *OverlayConfig) { c.Nodes = 0 },
+		func(c *OverlayConfig) { c.Topology = "torus" },
+		func(c *OverlayConfig) { c.Churn = "poisson:1s" },
+		func(c *OverlayConfig) { c.Loss = 0.9 },
+		func(c *OverlayConfig) { c.Bugs = []string{"None"} },
+		func(c *OverlayConfig) { c.Preset = "moon" },
+		func(c *OverlayConfig) { c.Leaves = 99 },
+	} {
+		c := DefaultOverlay()
+		c.Nodes, c.Duration = 5, time.Minute
+		change(&c)
+		if _, err := RunOverlay(context.Background(), c, nil); err == nil {
+			t.Errorf("accepted: %+v", c)
+		}
+	}
+}
