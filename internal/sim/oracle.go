@@ -88,3 +88,18 @@ func (r *ring) sides(g id.GUID, h int, ok func(Ref) bool) (left, right []id.GUID
 	}
 	return walk(-1), walk(1)
 }
+
+// prefixRange returns the positions [lo, hi) of the nodes that share the first
+// digits digits with g.
+func (r *ring) prefixRange(g id.GUID, digits int) (lo, hi int) {
+	first, last := g, g
+	for p := digits; p < id.Digits; p++ {
+		first, last = first.WithDigit(p, 0), last.WithDigit(p, 15)
+	}
+	lo, _ = r.find(first)
+	hi, found := r.find(last)
+	if found {
+		hi++
+	}
+	return lo, hi
+}
