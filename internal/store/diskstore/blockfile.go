@@ -26,6 +26,9 @@ const (
 	// in fsync, and more gained nothing.
 	maxWriters = 16
 
+	// writeBuffer in bytes: a value goes to its file in parts of this size.
+	writeBuffer = 128 << 10
+
 	blockSuffix = ".blk"
 	tempSuffix  = ".tmp"
 )
@@ -46,6 +49,7 @@ type blockFiles struct {
 	planted planted
 	writers chan struct{} // semaphore, maxWriters
 	next    atomic.Uint64 // number of the next file
+	buffers sync.Pool     // *[]byte of writeBuffer bytes
 
 	mu     sync.Mutex
 	shards map[uint64]*shard
@@ -73,6 +77,10 @@ func newBlockFiles(g *guard, dir string, t tag, p planted) *blockFiles {
 		fs: g, dir: dir, tag: t, planted: p,
 		writers: make(chan struct{}, maxWriters),
 		shards:  make(map[uint64]*shard),
+		buffers: sync.Pool{New: func() any {
+			buf := make([]byte, 0, writeBuffer)
+			return &buf
+		}},
 	}
 	b.next.Store(1)
 	return b
@@ -151,10 +159,7 @@ func (b *blockFiles) writeFile(number uint64, key, value []byte, sum [32]byte) (
 			_ = b.fs.Remove(temp) // else swept at the next start
 		}
 	}()
-	head := appendEnvelope(nil, b.tag, key, &record{form: formInline, length: len(value), sum: sum})
-	if _, err = f.Write(head); err == nil {
-		_, err = f.Write(value)
-	}
+	err = b.fill(f, key, value, sum)
 	if err == nil && !b.planted.recordFirst {
 		err = f.Sync()
 	}
@@ -165,6 +170,23 @@ func (b *blockFiles) writeFile(number uint64, key, value []byte, sum [32]byte) (
 		return err
 	}
 	return b.fs.Rename(temp, b.path(number, blockSuffix))
+}
+
+// fill writes envelope and value through a buffer: vfs.File may scribble over
+// what it is given, and the value is not ours.
+func (b *blockFiles) fill(f vfs.File, key, value []byte, sum [32]byte) error {
+	buf := b.buffers.Get().(*[]byte)
+	defer b.buffers.Put(buf)
+	part := appendEnvelope((*buf)[:0], b.tag, key, &record{form: formInline, length: len(value), sum: sum})
+	for {
+		n := min(len(value), cap(part)-len(part))
+		part = append(part, value[:n]...)
+		value = value[n:]
+		if _, err := f.Write(part); err != nil || len(value) == 0 {
+			return err
+		}
+		part = (*buf)[:0]
+	}
 }
 
 // read returns the verified value that rec, found under key, says is in a
@@ -252,6 +274,26 @@ func syncDir(f vfs.FS, dir string) error {
 		err = cerr
 	}
 	return err
+}
+
+// count returns the number of block files.
+func (b *blockFiles) count() (n int, err error) {
+	shards, err := b.fs.List(b.dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range shards {
+		files, err := b.fs.List(b.fs.PathJoin(b.dir, name))
+		if err != nil {
+			return 0, err
+		}
+		for _, f := range files {
+			if _, suffix, ok := parseBlockName(f); ok && suffix == blockSuffix {
+				n++
+			}
+		}
+	}
+	return n, nil
 }
 
 // sweep deletes the files and temporary files that are not live, and empty

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"atoll.example/atoll/internal/store"
 	"github.com/cockroachdb/pebble/v2"
@@ -400,15 +401,30 @@ func (s *Store) write(g *group) (err error) {
 			}
 		}
 	}()
+	s.writing.Store(time.Now().UnixNano())
+	defer s.writing.Store(0)
 	if s.opts.planted.ackUnsynced {
 		return g.table.Apply(g.batch, pebble.NoSync)
 	}
 	if err := g.table.ApplyNoSyncWait(g.batch, pebble.Sync); err != nil {
 		return err
 	}
-	// Fatalf has returned, or an earlier group failed: either way this group
-	// may never be synced, and must not be waited for.
-	return g.table.guard.check()
+	// Fatalf may have returned: then this batch need not be in the log, and
+	// must not be waited for.
+	return g.table.sound()
+}
+
+// stallPatience is how long the committer may wait in a Pebble that cannot
+// flush any more.
+const stallPatience = 5 * time.Second
+
+// checkStall ends a store whose committer waits in Pebble for a flush that can
+// never succeed, because the log was full as well. Pebble calls it.
+func (s *Store) checkStall() {
+	since := s.writing.Load()
+	if since != 0 && time.Since(time.Unix(0, since)) > stallPatience {
+		s.fail(fmt.Errorf("no space for the log nor for tables: %w", store.ErrFull))
+	}
 }
 
 // undo ends a group that Pebble refused.
@@ -455,7 +471,11 @@ func (s *Store) acker() {
 
 func (s *Store) answer(g *group) {
 	if !s.opts.planted.ackUnsynced {
-		if err := g.batch.SyncWait(); err != nil {
+		err := g.batch.SyncWait()
+		if err == nil {
+			err = g.table.sound() // the fsync may have been none
+		}
+		if err != nil {
 			s.undo(g, err)
 			return
 		}

@@ -16,7 +16,10 @@ const testLarge = 8 << 10
 var testPool = []byte("pool-tag")
 
 func testOptions(f vfs.FS) Options {
-	return Options{Pool: testPool, FS: f, Threshold: testLarge, MemTable: 256 << 10, Cache: 1 << 20, Limit: 1 << 30}
+	return Options{
+		Pool: testPool, FS: f, Limit: 1 << 30,
+		Threshold: testLarge, MemTable: 256 << 10, Cache: 1 << 20, reviveEvery: 1,
+	}
 }
 
 func mustOpen(t testing.TB, dir string, o Options) *Store {

@@ -2,6 +2,7 @@ package diskstore
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -11,31 +12,38 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// errStopped is what every write meets once the store has stopped.
+// errStopped is what writes meet once a guard has stopped.
 var errStopped = errors.New("writes are stopped after a disk error")
 
-// noSpacePause slows Pebble down when a table cannot be written for want of
-// space: it retries a failed flush at once, without end.
+// noSpacePause slows Pebble down when it cannot write a table: it retries a
+// failed flush at once, without end.
 const noSpacePause = 50 * time.Millisecond
 
 // guard is the file system that Pebble and the block files write through; each
 // has its own. The first fsync that fails stops it: after a failed fsync the
 // kernel may have dropped the pages and marked them clean, so a second fsync
 // that succeeds proves nothing (Rebello et al., USENIX ATC 2020). From then on
-// it refuses every write, so that whatever Pebble tries next leaves no trace:
-// to the disk it is as if the process had died at that moment.
+// no write reaches the disk, so that whatever Pebble tries next leaves no
+// trace: it is as if the process had died at that moment.
 //
-// Pebble's log without space stops it as well, but not the store: see revive.
+// Pebble's log without space stops its guard as well, but not the store: see
+// revive.
+//
+// Pebble answers errors of its log and of folder fsyncs with panics, some in
+// its own goroutines, some while a lock is in a state that turns the panic into
+// a fatal error. So for these the guard stops first and then says that all is
+// well; nothing more is written, and acker asks the guard before it believes
+// an fsync.
 //
 // Reads pass through.
 type guard struct {
 	vfs.FS
-	blocks      bool        // guards block files, else Pebble
-	tolerant    bool        // planted bug: fsync errors do not stop it
-	onSyncError func(error) // called before the failed fsync returns
-	stopped     atomic.Bool
-	logFull     atomic.Bool // Pebble's log met ENOSPC
-	full        atomic.Bool // the last write of a table met ENOSPC
+	blocks   bool        // guards block files, else Pebble
+	tolerant bool        // planted bug: fsync errors are passed over
+	onError  func(error) // stops the store; called before the operation returns
+	stopped  atomic.Bool
+	logFull  atomic.Bool // Pebble's log or manifest met ENOSPC
+	full     atomic.Bool // the last write of a table met ENOSPC
 }
 
 var _ vfs.FS = (*guard)(nil)
@@ -50,26 +58,9 @@ func (g *guard) check() error {
 	return nil
 }
 
-// wrote looks at the result of an operation that may need space.
-func (g *guard) wrote(name string, err error) error {
-	if g.blocks {
-		return err
-	}
-	isLog := strings.HasSuffix(name, ".log")
-	switch {
-	case err == nil:
-		if !isLog && g.full.Load() {
-			g.full.Store(false)
-		}
-	case !isNoSpace(err):
-	case isLog:
-		g.runOut()
-	default:
-		g.full.Store(true)
-		pause := time.NewTimer(noSpacePause)
-		<-pause.C
-	}
-	return err
+func (g *guard) stop(err error) {
+	g.stopped.Store(true)
+	g.onError(err)
 }
 
 // runOut stops Pebble's writes for want of space where it cannot go on: in its
@@ -79,64 +70,130 @@ func (g *guard) runOut() {
 	g.logFull.Store(true)
 }
 
-// synced looks at the result of an fsync. For want of space a block's
-// temporary file can fail it harmlessly: the file is thrown away.
-func (g *guard) synced(name string, err error) error {
+// wrote looks at the result of an operation that may need space, but for the
+// log's.
+func (g *guard) wrote(err error) error {
 	switch {
-	case err == nil, g.tolerant, errors.Is(err, errStopped):
-	case g.blocks && isTemp(name) && isNoSpace(err):
-	default:
-		g.stopped.Store(true)
-		g.onSyncError(err)
+	case g.blocks:
+	case err == nil:
+		if g.full.Load() {
+			g.full.Store(false)
+		}
+	case isNoSpace(err):
+		g.full.Store(true)
+		pause := time.NewTimer(noSpacePause)
+		<-pause.C
 	}
 	return err
 }
 
+// synced looks at the result of an fsync of a file. For want of space a
+// block's temporary file can fail it harmlessly: the file is thrown away.
+func (g *guard) synced(name string, err error) error {
+	switch {
+	case err == nil, errors.Is(err, errStopped):
+	case g.tolerant:
+		return nil
+	case g.blocks && isTemp(name) && isNoSpace(err):
+	default:
+		g.stop(fmt.Errorf("fsync: %w", err))
+	}
+	return err
+}
+
+// logged is what becomes of an error in Pebble's log: the guard stops.
+func (g *guard) logged(err error) {
+	switch {
+	case err == nil, g.stopped.Load():
+	case isNoSpace(err):
+		g.runOut()
+	default:
+		g.stop(fmt.Errorf("log: %w", err))
+	}
+}
+
 func isNoSpace(err error) bool { return vfs.IsNoSpaceError(err) || isQuota(err) }
 
+func (g *guard) isLog(name string) bool { return !g.blocks && strings.HasSuffix(name, ".log") }
+
+// isMarker reports whether a file is one of Pebble's markers, which say by
+// their name which manifest and format are in force.
+func (g *guard) isMarker(name string) bool {
+	return !g.blocks && strings.HasPrefix(g.PathBase(name), "marker.")
+}
+
+// Create implements vfs.FS. Before a marker it syncs the folder: Pebble moves
+// the marker to a new manifest without having made the manifest's name
+// durable, and a power cut may keep the one and lose the other.
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if g.isLog(name) {
+		return g.openLog(name, func() (vfs.File, error) { return g.FS.Create(name, c) })
+	}
+	if g.isMarker(name) {
+		if err := syncDir(g, g.PathDir(name)); err != nil {
+			return nil, err
+		}
+	}
 	if err := g.check(); err != nil {
 		return nil, err
 	}
 	f, err := g.FS.Create(name, c)
-	return g.wrap(name, f, g.wrote(name, err))
+	return g.wrap(name, f, g.wrote(err))
 }
 
+// ReuseForWrite implements vfs.FS.
+func (g *guard) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if g.isLog(newname) {
+		return g.openLog(newname, func() (vfs.File, error) { return g.FS.ReuseForWrite(oldname, newname, c) })
+	}
+	if err := g.check(); err != nil {
+		return nil, err
+	}
+	f, err := g.FS.ReuseForWrite(oldname, newname, c)
+	return g.wrap(newname, f, g.wrote(err))
+}
+
+// OpenReadWrite implements vfs.FS.
 func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
 	if err := g.check(); err != nil {
 		return nil, err
 	}
 	f, err := g.FS.OpenReadWrite(name, c, opts...)
-	return g.wrap(name, f, g.wrote(name, err))
+	return g.wrap(name, f, g.wrote(err))
 }
 
-func (g *guard) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := g.check(); err != nil {
-		return nil, err
-	}
-	f, err := g.FS.ReuseForWrite(oldname, newname, c)
-	return g.wrap(newname, f, g.wrote(newname, err))
-}
-
+// OpenDir implements vfs.FS.
 func (g *guard) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
-	return g.wrap(name, f, err)
+	if err != nil {
+		return nil, err
+	}
+	return &guardedDir{File: f, g: g}, nil
 }
 
+// Link implements vfs.FS.
 func (g *guard) Link(oldname, newname string) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	return g.wrote(newname, g.FS.Link(oldname, newname))
+	return g.wrote(g.FS.Link(oldname, newname))
 }
 
+// Remove implements vfs.FS. Before the old marker goes, the new one must be
+// durable: without any, Pebble would begin anew.
 func (g *guard) Remove(name string) error {
+	if g.isMarker(name) {
+		if err := syncDir(g, g.PathDir(name)); err != nil {
+			return err
+		}
+	}
 	if err := g.check(); err != nil {
 		return err
 	}
 	return g.FS.Remove(name)
 }
 
+// RemoveAll implements vfs.FS.
 func (g *guard) RemoveAll(name string) error {
 	if err := g.check(); err != nil {
 		return err
@@ -144,18 +201,20 @@ func (g *guard) RemoveAll(name string) error {
 	return g.FS.RemoveAll(name)
 }
 
+// Rename implements vfs.FS.
 func (g *guard) Rename(oldname, newname string) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	return g.wrote(newname, g.FS.Rename(oldname, newname))
+	return g.wrote(g.FS.Rename(oldname, newname))
 }
 
+// MkdirAll implements vfs.FS.
 func (g *guard) MkdirAll(dir string, perm os.FileMode) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	return g.wrote(dir, g.FS.MkdirAll(dir, perm))
+	return g.wrote(g.FS.MkdirAll(dir, perm))
 }
 
 // Lock locks nothing: DIR/LOCK excludes others, and a Pebble that had to be
@@ -169,7 +228,7 @@ func (g *guard) wrap(name string, f vfs.File, err error) (vfs.File, error) {
 	return &guardedFile{File: f, g: g, name: name}, nil
 }
 
-// guardedFile is a file or directory open for writing or syncing.
+// guardedFile is a file open for writing.
 type guardedFile struct {
 	vfs.File
 	g    *guard
@@ -181,7 +240,7 @@ func (f *guardedFile) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := f.File.Write(p)
-	return n, f.g.wrote(f.name, err)
+	return n, f.g.wrote(err)
 }
 
 func (f *guardedFile) WriteAt(p []byte, off int64) (int, error) {
@@ -189,7 +248,7 @@ func (f *guardedFile) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	n, err := f.File.WriteAt(p, off)
-	return n, f.g.wrote(f.name, err)
+	return n, f.g.wrote(err)
 }
 
 func (f *guardedFile) Preallocate(off, length int64) error {
@@ -219,4 +278,21 @@ func (f *guardedFile) SyncTo(length int64) (bool, error) {
 	}
 	full, err := f.File.SyncTo(length)
 	return full, f.g.synced(f.name, err)
+}
+
+// guardedDir is a folder open for syncing. Pebble is never told of an error.
+type guardedDir struct {
+	vfs.File
+	g *guard
+}
+
+func (d *guardedDir) Sync() error {
+	err := d.g.check()
+	if err == nil {
+		err = d.g.synced("", d.File.Sync())
+	}
+	if !d.g.blocks {
+		return nil
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package diskstore
 
 import (
 	"fmt"
+	"time"
 
 	"atoll.example/atoll/internal/store"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -48,6 +49,9 @@ type Options struct {
 	Cache int64
 
 	planted planted
+	// reviveEvery is the least time between two attempts to go on after the
+	// disk was full; 0 means reviveEvery of revive.go. Tests do not wait.
+	reviveEvery time.Duration
 }
 
 // planted are bugs that the crash suite must find (60-reliability §1). No code
@@ -87,6 +91,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Cache == 0 {
 		o.Cache = DefaultCache
+	}
+	if o.reviveEvery == 0 {
+		o.reviveEvery = reviveEvery
 	}
 	return o
 }

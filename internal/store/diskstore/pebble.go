@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"atoll.example/atoll/internal/store"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 )
@@ -19,7 +20,7 @@ type table struct {
 
 // openTable opens Pebble in DIR/meta. Whatever it reports goes to s.
 func (s *Store) openTable() (t *table, err error) {
-	g := &guard{FS: s.folder.fs, tolerant: s.opts.planted.ignoreSyncError, onSyncError: s.fail}
+	g := &guard{FS: s.folder.fs, tolerant: s.opts.planted.ignoreSyncError, onError: s.fail}
 	t = &table{guard: g}
 	s.guard.Store(g)
 	defer func() {
@@ -54,9 +55,27 @@ func (s *Store) openTable() (t *table, err error) {
 	}
 	t.DB, err = pebble.Open(s.folder.path(metaName), o)
 	if err != nil {
+		if serr := t.sound(); serr != nil {
+			err = fmt.Errorf("%w: %w", serr, err)
+		}
+		return nil, err
+	}
+	if err := t.sound(); err != nil {
+		_ = t.close() // the first error says more
 		return nil, err
 	}
 	return t, nil
+}
+
+// sound returns why what Pebble reported as done may not be, if so.
+func (t *table) sound() error {
+	switch {
+	case t.guard.logFull.Load():
+		return store.ErrFull
+	case t.guard.stopped.Load():
+		return store.ErrFailed
+	}
+	return nil
 }
 
 // close closes Pebble, unless a panic made that impossible: then it is left
@@ -82,6 +101,7 @@ func (s *Store) listener(g *guard) *pebble.EventListener {
 			case g.stopped.Load():
 				// It retries until it is closed; slow it down. Readers do not
 				// need the lock that is held here.
+				s.checkStall()
 				pause := time.NewTimer(noSpacePause)
 				<-pause.C
 			case isNoSpace(err), errors.Is(err, errStopped):

@@ -25,7 +25,7 @@ func (s *Store) revive() error {
 	if err := s.failureNow(); err != nil {
 		return err
 	}
-	if !s.lastProbe.IsZero() && time.Since(s.lastProbe) < reviveEvery {
+	if !s.lastProbe.IsZero() && time.Since(s.lastProbe) < s.opts.reviveEvery {
 		return store.ErrFull
 	}
 	s.lastProbe = time.Now()

@@ -69,6 +69,8 @@ type Store struct {
 	counters  counters
 	lastProbe time.Time
 
+	writing atomic.Int64 // Unix ns since when the committer is in Pebble; 0 = it is not
+
 	undecidedMu sync.Mutex
 	undecided   []uint64 // files of batches whose fate only a reopened log tells
 
@@ -103,7 +105,7 @@ func Open(dir string, o Options) (*Store, error) {
 		failed: make(chan struct{}),
 	}
 	copy(s.tag[:], o.Pool)
-	g := &guard{FS: o.FS, blocks: true, tolerant: o.planted.ignoreSyncError, onSyncError: s.fail}
+	g := &guard{FS: o.FS, blocks: true, tolerant: o.planted.ignoreSyncError, onError: s.fail}
 	s.blocks = newBlockFiles(g, f.path(blocksName), s.tag, o.planted)
 	s.space = newSpace(o.FS, dir)
 	if err := s.start(); err != nil {
@@ -163,6 +165,16 @@ func (s *Store) limit() (int64, error) {
 		}
 	}
 	limit := s.opts.Limit
+	if was == 0 {
+		// The limit is the first thing a store keeps. If blocks are there
+		// without it, Pebble has lost its state, and a sweep would take them
+		// for orphans.
+		if n, err := s.blocks.count(); err != nil {
+			return 0, err
+		} else if n > 0 {
+			return 0, fmt.Errorf("%w: %d blocks are there, their records are gone", store.ErrFormat, n)
+		}
+	}
 	if limit == 0 {
 		limit = was
 	}
@@ -180,7 +192,10 @@ func (s *Store) limit() (int64, error) {
 	if limit == was {
 		return limit, nil
 	}
-	return limit, s.table.Set(limitKey, binary.BigEndian.AppendUint64(nil, uint64(limit)), pebble.Sync)
+	if err := s.table.Set(limitKey, binary.BigEndian.AppendUint64(nil, uint64(limit)), pebble.Sync); err != nil {
+		return 0, err
+	}
+	return limit, s.table.sound()
 }
 
 // readCounters reads the counters, or counts anew if there are none.

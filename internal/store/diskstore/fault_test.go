@@ -1,0 +1,285 @@
+package diskstore
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"atoll.example/atoll/internal/store"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// fault fails chosen operations of a disk.
+type fault struct {
+	on    atomic.Bool
+	count atomic.Int64 // operations that could have failed
+	hits  atomic.Int64 // operations that did
+	first atomic.Pointer[errorfs.Op]
+	match func(op errorfs.Op) bool
+	from  int64 // first operation to fail, counted from 1
+	until int64 // first operation not to fail
+	err   error
+}
+
+func (f *fault) String() string { return "fault" }
+
+// MaybeError implements errorfs.Injector.
+func (f *fault) MaybeError(op errorfs.Op) error {
+	if !f.on.Load() || (f.match != nil && !f.match(op)) {
+		return nil
+	}
+	n := f.count.Add(1)
+	if n < f.from || n >= f.until {
+		return nil
+	}
+	f.hits.Add(1)
+	f.first.CompareAndSwap(nil, &op)
+	return f.err
+}
+
+func isWrite(op errorfs.Op) bool {
+	return op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose && op.Kind != errorfs.OpLock
+}
+
+func isSync(op errorfs.Op) bool {
+	return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData
+}
+
+// session opens a store on a disk with a fault, works on it and closes it. It
+// returns the answers to the steps.
+func session(t testing.TB, disk *vfs.MemFS, f *fault, h *history, o Options) (answers []error, failed bool, opened error) {
+	o.FS = errorfs.Wrap(disk, f)
+	o.MemTable = 128 << 10
+	f.on.Store(true)
+	defer f.on.Store(false)
+	s, err := Open("/store", o)
+	if err != nil {
+		return nil, false, err
+	}
+	for i := range 40 {
+		n := i % len(h.objects)
+		answers = append(answers, h.step(t, s, n))
+		block, head := objectKeys((i + 1) % len(h.objects))
+		for _, k := range []store.Key{block, head} {
+			if _, err := s.Get(t.Context(), k); err == nil || errors.Is(err, store.ErrNotFound) {
+				continue
+			} else if f.hits.Load() == 0 {
+				t.Fatalf("get %v: %v", k, err)
+			}
+		}
+	}
+	err = s.Close()
+	select {
+	case <-s.Failed():
+		failed = true
+		if !errors.Is(err, store.ErrFailed) {
+			t.Errorf("close of a failed store: %v", err)
+		}
+	default:
+		if err != nil && f.hits.Load() == 0 {
+			t.Errorf("close: %v", err)
+		}
+	}
+	return answers, failed, nil
+}
+
+// reopened opens what a session left and compares it with what was promised.
+func reopened(t testing.TB, disk *vfs.MemFS, h *history, mayBeMarked bool) {
+	t.Helper()
+	o := testOptions(disk)
+	s, err := Open("/store", o)
+	if errors.Is(err, ErrNotAccepted) && mayBeMarked {
+		o.AcceptFailed = true
+		s, err = Open("/store", o)
+	}
+	if err != nil {
+		t.Fatalf("open again: %v", err)
+	}
+	now := h.snapshot()
+	if err := check(t, s, now, now); err != nil {
+		t.Errorf("after the fault: %v", err)
+	}
+	if err := s.Apply(t.Context(), store.Batch{Ops: []store.Op{{Key: store.Key{Family: store.Meta, Sub: "x"}, Value: []byte("y")}}}); err != nil {
+		t.Errorf("put after the fault: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// eachIO runs a session for each operation that can fail until one ran without
+// a fault. A crash follows each: the disk is what was synced.
+func eachIO(t *testing.T, match func(errorfs.Op) bool, cause error, then func(answers []error, failed bool, op errorfs.Op)) {
+	r := randomly(t)
+	stride := int64(1)
+	if testing.Short() {
+		stride = 7
+	}
+	n, opens := int64(1), 0
+	for ; ; n += stride {
+		disk := vfs.NewCrashableMem()
+		h := newHistory(4)
+		f := &fault{match: match, from: n, until: n + 1, err: cause}
+		answers, failed, opened := session(t, disk, f, h, testOptions(nil))
+		if f.hits.Load() == 0 {
+			if opened != nil {
+				t.Fatal(opened)
+			}
+			break
+		}
+		op := *f.first.Load()
+		if opened != nil {
+			opens++
+		} else {
+			then(answers, failed, op)
+		}
+		reopened(t, clone(disk, r, 0), h, true)
+		reopened(t, clone(disk, r, 50), h, true)
+		if t.Failed() {
+			t.Fatalf("operation %d: %v %s", n, op.Kind, op.Path)
+		}
+	}
+	t.Logf("%d operations failed in turn, %d of them in Open", n/stride, opens)
+	if n/stride < 20 {
+		t.Error("too few operations")
+	}
+}
+
+// Crash safety, layer 4: the n-th I/O fails, for every n (60-reliability §4).
+func TestEachIOFails(t *testing.T) {
+	eachIO(t, func(op errorfs.Op) bool { return op.Kind != errorfs.OpGetDiskUsage }, syscall.EIO,
+		func([]error, bool, errorfs.Op) {})
+}
+
+// After the first fsync error nothing is acknowledged any more.
+func TestEachSyncFails(t *testing.T) {
+	eachIO(t, isSync, syscall.EIO, func(answers []error, failed bool, op errorfs.Op) {
+		if err := stoppedAfter(answers, failed); err != nil {
+			t.Errorf("fsync of %s: %v", op.Path, err)
+		}
+	})
+}
+
+// stoppedAfter returns how answers break the rule that a store stops for good.
+func stoppedAfter(answers []error, failed bool) error {
+	if !failed {
+		return errors.New("the store goes on")
+	}
+	stopped := false
+	for i, err := range answers {
+		if errors.Is(err, store.ErrFailed) {
+			stopped = true
+		} else if stopped {
+			return fmt.Errorf("answer %d is %w after ErrFailed", i, err)
+		}
+	}
+	return nil
+}
+
+// The check above must be able to fail.
+func TestSyncFailureIgnoredIsFound(t *testing.T) {
+	found := 0
+	for n := range int64(40) {
+		o := testOptions(nil)
+		o.planted.ignoreSyncError = true
+		f := &fault{match: isSync, from: n + 10, until: n + 11, err: syscall.EIO}
+		answers, failed, opened := session(t, vfs.NewCrashableMem(), f, newHistory(4), o)
+		if opened == nil && f.hits.Load() > 0 && stoppedAfter(answers, failed) != nil {
+			found++
+		}
+	}
+	if found == 0 {
+		t.Error("a store that goes on after an fsync error was not found")
+	}
+}
+
+// The disk dies at some write and stays dead.
+func TestDiskDies(t *testing.T) {
+	r := randomly(t)
+	for n := int64(1); ; n += 9 {
+		disk := vfs.NewCrashableMem()
+		h := newHistory(4)
+		f := &fault{match: isWrite, from: n, until: 1 << 60, err: syscall.EIO}
+		_, _, opened := session(t, disk, f, h, testOptions(nil))
+		if f.hits.Load() == 0 {
+			if opened != nil {
+				t.Fatal(opened)
+			}
+			return
+		}
+		reopened(t, clone(disk, r, 0), h, false) // FAILED could not be written
+		if t.Failed() {
+			t.Fatalf("dead from write %d on: %v", n, *f.first.Load())
+		}
+	}
+}
+
+// One write meets ENOSPC: whoever is answered ErrFull has lost nothing, and the
+// store goes on.
+func TestEachWriteNoSpace(t *testing.T) {
+	match := func(op errorfs.Op) bool { return isWrite(op) && !isSync(op) && op.Kind != errorfs.OpFileSyncTo }
+	eachIO(t, match, syscall.ENOSPC, func(answers []error, failed bool, op errorfs.Op) {
+		if failed {
+			t.Errorf("stopped for want of space at %v %s", op.Kind, op.Path)
+		}
+		refused := 0
+		for i, err := range answers {
+			if err != nil && !errors.Is(err, store.ErrFull) {
+				t.Errorf("answer %d: %v", i, err)
+			}
+			if err != nil {
+				refused++
+			}
+		}
+		if refused > 2 {
+			t.Errorf("%d of %d batches refused after one failed write", refused, len(answers))
+		}
+	})
+}
+
+// The file system is full for a while: puts are refused, gets answered, and
+// all is well when there is room again.
+func TestNoSpaceForAWhile(t *testing.T) {
+	needsSpace := func(op errorfs.Op) bool {
+		return op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpReuseForWrite || op.Kind == errorfs.OpMkdirAll
+	}
+	disk := vfs.NewCrashableMem()
+	h := newHistory(6)
+	f := &fault{match: needsSpace, from: 1, until: 1 << 60, err: syscall.ENOSPC}
+	o := testOptions(errorfs.Wrap(disk, f))
+	o.MemTable = 128 << 10
+	s := mustOpen(t, "/store", o)
+	for round := range 4 {
+		for i := range 30 {
+			if i == 0 {
+				eventually(t, "room again", func() error { return h.step(t, s, i) })
+			} else if err := h.step(t, s, i%6); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+		acked := h.snapshot()
+		f.on.Store(true)
+		for i := range 20 {
+			if err := h.step(t, s, i%6); !errors.Is(err, store.ErrFull) {
+				t.Errorf("round %d: %v, want store full", round, err)
+			}
+		}
+		for n := range acked {
+			block, _ := objectKeys(n)
+			if _, err := s.Get(t.Context(), block); err != nil && !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("round %d: get: %v", round, err)
+			}
+		}
+		f.on.Store(false)
+	}
+	for i := range 6 {
+		eventually(t, "room again", func() error { return h.step(t, s, i) })
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	reopened(t, clone(disk, randomly(t), 0), h, false)
+}
