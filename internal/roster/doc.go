@@ -50,8 +50,8 @@
 //
 // # Bounds
 //
-// At most MaxNodes nodes in the life of a pool, a few entries each; a few
-// thousand entries per admin can survive its revocation. What does not fit is
-// refused and traced. If a rogue admin fills the roster, its revocation frees
-// what it took.
+// At most MaxNodes nodes in the life of a pool, a few entries each. What does
+// not fit is refused and traced. If a rogue admin fills the roster, the root
+// key is still heard, and the revocation frees what the admin took. MaxKeep of
+// its entries can stand: those of counted members first, then the oldest.
 package roster

@@ -17,7 +17,6 @@ var (
 	ErrFull      = errors.New("roster is full")
 	ErrBadEntry  = errors.New("roster entry is not valid")
 	ErrUnknown   = errors.New("no such node in the roster")
-	ErrTooMany   = errors.New("too many entries of this admin to list")
 	ErrDisavowed = fmt.Errorf("%w: the admin who signed it", ident.ErrRevoked)
 )
 

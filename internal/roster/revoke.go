@@ -2,6 +2,7 @@ package roster
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -11,7 +12,7 @@ import (
 
 // Revoke makes the entry that throws a node out; Add puts it into force. key is
 // the root key, with no chain, or an admin's node key with that admin's chain.
-// nonce is 16 random bytes, drawn now. Errors wrap ErrUnknown, ErrTooMany or
+// nonce is 16 random bytes, drawn now. Errors wrap ErrUnknown or
 // ident.ErrForbidden.
 func (r *Roster) Revoke(key ident.Key, chain ident.Chain, target id.GUID, reason string, wall int64, nonce [16]byte) ([]byte, error) {
 	n := r.nodes[target]
@@ -25,11 +26,10 @@ func (r *Roster) Revoke(key ident.Key, chain ident.Chain, target id.GUID, reason
 		Pool: r.poolID, Node: n.key, Serial: n.cert().Serial, At: wall, Reason: reason, Nonce: nonce, By: key.Public(),
 	}
 	if v.By == r.pool.Root {
-		for _, tag := range r.by[n.key] {
-			v.Keep = append(v.Keep, v.keepTag(r.byTag[tag].bytes))
-		}
-		if len(v.Keep) > MaxKeep {
-			return nil, fmt.Errorf("%w: %s signed %d, at most %d", ErrTooMany, target.Short(), len(v.Keep), MaxKeep)
+		for _, x := range r.signedBy(n.key) {
+			if len(v.Keep) < MaxKeep {
+				v.Keep = append(v.Keep, v.keepTag(x.bytes))
+			}
 		}
 		slices.SortFunc(v.Keep, cmpTags)
 	} else {
@@ -43,6 +43,35 @@ func (r *Roster) Revoke(key ident.Key, chain ident.Chain, target id.GUID, reason
 	}
 	v.Sig = key.Sign(ident.DomainRevoked, v.body())
 	return (&Entry{Revoked: v}).Encode(), nil
+}
+
+// signedBy returns what an admin signed, in the order in which it shall stand: a
+// rogue that has signed more than MaxKeep must be revocable all the same, at the
+// expense of what it made last and of what nobody uses.
+func (r *Roster) signedBy(key [32]byte) []*held {
+	class := func(x *held) int {
+		switch {
+		case x.Revoked != nil:
+			return 1
+		case r.nodes[x.Chain.Leaf().GUID()].counted():
+			return 0
+		}
+		return 2
+	}
+	at := func(x *held) int64 {
+		if x.Revoked != nil {
+			return x.Revoked.At
+		}
+		return x.Chain.Leaf().NotBefore
+	}
+	all := make([]*held, 0, len(r.by[key]))
+	for _, tag := range r.by[key] {
+		all = append(all, r.byTag[tag])
+	}
+	slices.SortFunc(all, func(a, b *held) int {
+		return cmp.Or(cmp.Compare(class(a), class(b)), cmp.Compare(at(a), at(b)), cmpTags(a.tag, b.tag))
+	})
+	return all
 }
 
 // Seeds returns entries for a node that joins, at most limit bytes of them: the

@@ -14,7 +14,8 @@ import (
 const (
 	MaxNodes  = 16_384 // ever admitted
 	maxCerts  = 8      // of one node by one issuer, the newest: four years of renewals
-	maxVerbal = 4      // revocations of one node by one issuer
+	maxVerbal = 4      // revocations of one node by one admin
+	maxByRoot = 64     // and by the root key
 	maxBans   = MaxNodes
 )
 
@@ -25,7 +26,7 @@ type Roster struct {
 	poolID ident.PoolID
 
 	nodes map[id.GUID]*node
-	bans  int                // revocations held
+	bans  int                // revocations by admins
 	byTag map[Tag]*held      // what is in the set
 	by    map[[32]byte][]Tag // certificates and revocations by the admin who signed
 
@@ -142,7 +143,7 @@ func (r *Roster) add(entry []byte, from id.GUID) (bool, error) {
 		return false, err
 	}
 	if n == nil {
-		if len(r.nodes) >= MaxNodes {
+		if _, byAdmin := e.issuer(); len(r.nodes) >= MaxNodes && byAdmin {
 			return false, fmt.Errorf("%w: %d nodes", ErrFull, len(r.nodes))
 		}
 		n = &node{key: key}
@@ -272,11 +273,15 @@ func (r *Roster) addBan(n *node, x *held) error {
 			same++
 		}
 	}
-	if same >= maxVerbal || r.bans >= maxBans {
+	// A rogue admin may have filled the roster: the root key is still heard.
+	byAdmin := x.Revoked.Chain != nil
+	if same >= maxVerbal && byAdmin || same >= maxByRoot || r.bans >= maxBans && byAdmin {
 		return fmt.Errorf("%w: %d revocations", ErrFull, r.bans)
 	}
+	if byAdmin {
+		r.bans++
+	}
 	n.bans = append(n.bans, x)
-	r.bans++
 	r.put(x)
 	return nil
 }

@@ -157,6 +157,29 @@ func TestRevokeAdmin(t *testing.T) {
 	}
 }
 
+// TestRogueAdmin: who signs without end can be revoked nonetheless, and what it
+// did for real members stands.
+func TestRogueAdmin(t *testing.T) {
+	l := newLagoon(t)
+	r := l.roster(100, l.joined(2)...)
+	l.add(r, CertEntry(l.admin(101)))
+	rogue := l.admin(101)
+	for i := range MaxKeep + 50 {
+		at := t0 - int64(i) // it lies about the time
+		if _, err := r.Load([][]byte{CertEntry(l.certify(testKey(101), rogue, 1_000+i, ident.Member, at))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.add(r, CertEntry(l.certify(testKey(101), rogue, 4, ident.Member, t0+1)))
+	l.add(r, l.ready(4, 1, 0))
+	before := r.Len()
+	r.bans = maxBans // as if it had revoked without end as well
+	l.add(r, l.revoke(r, 1, 101))
+	if !r.Has(guid(4)) || r.Has(guid(101)) || r.Len() != before+1-51 {
+		t.Errorf("member kept: %v, admin gone: %v, %d entries of %d", r.Has(guid(4)), !r.Has(guid(101)), r.Len(), before)
+	}
+}
+
 func TestRevokeRefuses(t *testing.T) {
 	l := newLagoon(t)
 	r := l.roster(100, append(l.joined(2), CertEntry(l.admin(101)))...)
