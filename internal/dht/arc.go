@@ -18,9 +18,12 @@ type arc struct {
 	rank   int            // of self in set; -1: not in it
 
 	synced bool   // self knows what the set knows; false forbids "absent"
+	near   uint64 // candidates, to be asked on entry
 	seen   uint64 // peers compared with on the whole arc since they came (back)
+	fresh  uint64 // of these, those that were unsynced themselves
 
-	dirty  bool         // something changed: count copies again
+	dirty  bool         // a copy may be missing: count again
+	stale  bool         // blocks came or went: count again when asked
 	due    machine.Time // when a copy that is missing may be made
 	cursor id.GUID      // where counting goes on
 	midway bool
@@ -217,6 +220,7 @@ func (n *Node) known(lo, hi id.GUID) bool {
 func (n *Node) newArc(lo, hi id.GUID, was *arc) *arc {
 	a := &arc{lo: lo, hi: hi, rank: -1, due: machine.Never}
 	a.set = pick(n.candidates(lo), n.cfg.K, n.domainOf)
+	a.near = n.nearMask(lo)
 	a.since = make([]machine.Time, len(a.set))
 	for i, p := range a.set {
 		a.since[i] = n.now
@@ -229,9 +233,10 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc) *arc {
 		a.dirty = true
 		return a
 	}
-	a.seen = was.seen
-	a.synced = was.synced && was.mine() && a.mine()
-	a.dirty = was.dirty || was.midway || !slices.Equal(a.set, was.set)
+	a.seen, a.fresh = was.seen, was.fresh
+	a.stale, a.stats = true, was.stats
+	a.synced = was.synced && was.mine() && a.mine() // else it is entered anew
+	a.dirty = was.dirty || was.midway || was.lo != lo || was.hi != hi || !slices.Equal(a.set, was.set)
 	a.due = was.due
 	for i, p := range a.set {
 		if j := slices.Index(was.set, p); j >= 0 {
@@ -258,7 +263,9 @@ func joinArc(arcs []*arc, a *arc) []*arc {
 		b := arcs[len(arcs)-1]
 		if b.hi.Add(one) == a.lo && b.synced == a.synced && slices.Equal(a.set, b.set) {
 			b.hi = a.hi
+			b.near |= a.near
 			b.seen &= a.seen
+			b.fresh &= a.fresh
 			b.dirty = true
 			b.due = min(a.due, b.due)
 			for i := range b.since {

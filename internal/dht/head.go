@@ -67,7 +67,7 @@ func (n *Node) heads(gs []id.GUID, f func(*clientHead)) {
 		n.place(g, 0, false, func(set, rest []*peer) {
 			e := n.tree.get(g)
 			ask := set
-			if e != nil && !e.have() {
+			if e != nil {
 				n.each(e.holders&n.live, func(p *peer) {
 					if !slices.Contains(ask, p) {
 						ask = append(slices.Clip(ask), p)

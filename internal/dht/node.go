@@ -53,10 +53,14 @@ type Node struct {
 	placed  []placed // answers to Locate
 	pending int64    // block bytes held by requests under way
 	serving int      // Gets being loaded
+	sides   int      // questions for records outside a session
+	pushes  int      // copies being sent on request
 
 	repair repair
 	scrub  scrub
 	drain  *drain
+
+	arrivals map[id.GUID]func() // of bytes asked for
 
 	rate  int64 // bytes per second seen in copies: the measured link
 	gets  int64
@@ -85,6 +89,7 @@ func New(cfg Config, r kbr.Router, m Members) *Node {
 		waits:     make(map[uint64]func(any, error)),
 		alarms:    make(map[uint64]func()),
 		locks:     make(map[id.GUID]*lock),
+		arrivals:  make(map[id.GUID]func()),
 		rate:      cfg.RepairFloor * 4,
 	}
 	n.me = &peer{h: cfg.Self, slot: -1, leaf: true}
@@ -545,18 +550,24 @@ func (n *Node) arrived(p *peer) {
 		a.seen &^= bit
 	}
 	if p.gone {
-		p.gone, p.returned, p.rejoin = false, true, true
+		p.gone, p.returned = false, true
+		p.rejoin = p.h.Epoch == p.epoch // else it restarted, and enters anyway
 		n.trace("dht.return", p.h.GUID, id.GUID{}, 0, "")
 		n.reenter(p)
 	}
 	p.sync.reset()
+	if n.cfg.Bugs.DeleteOnReturn && p.returned {
+		for _, g := range n.outsideCopies(maxQueued) {
+			n.dropCopy(g, nil)
+		}
+	}
 	n.pulseSoon()
 }
 
 // lost: the overlay evicted p.
 func (n *Node) lost(p *peer) {
 	wasLeaf := p.leaf
-	p.leaf, p.gone = false, true
+	p.leaf, p.gone, p.epoch = false, true, p.h.Epoch
 	p.sync.reset()
 	if wasLeaf {
 		n.trace("dht.gone", p.h.GUID, id.GUID{}, 0, "")

@@ -19,11 +19,12 @@ const (
 // peer is another node, or this one (Node.me).
 type peer struct {
 	h        *id.Handle
-	slot     int  // bit in entry.holders; -1: none yet
-	leaf     bool // among the overlay's neighbours now
-	gone     bool // was, and was evicted
-	returned bool // came back after that: what was known of it needs confirming
-	rejoin   bool // tell it so with the next SyncTree
+	slot     int    // bit in entry.holders; -1: none yet
+	leaf     bool   // among the overlay's neighbours now
+	gone     bool   // was, and was evicted
+	returned bool   // came back after that: what was known of it needs confirming
+	rejoin   bool   // tell it so with the next SyncTree
+	epoch    uint32 // its boot epoch when it was evicted
 	heard    machine.Time
 	free     uint64 // bytes it said it has left
 	fullTill machine.Time

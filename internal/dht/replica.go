@@ -1,7 +1,6 @@
 package dht
 
 import (
-	"encoding/binary"
 	"math/bits"
 
 	"atoll.example/atoll/internal/id"
@@ -339,6 +338,14 @@ func (n *Node) index(g id.GUID, ch change, role Role) {
 		e.holders = 0
 	}
 	n.retag(e)
+	if a := n.arcOf(g); a != nil {
+		a.stale = true
+	}
+	if ch.gain {
+		if f := n.arrivals[g]; f != nil {
+			f()
+		}
+	}
 }
 
 // entry returns the entry of g, made if need be.
@@ -439,11 +446,11 @@ func (n *Node) Restore(k store.Key, v []byte) error {
 
 // copies is c: how many valid copies of e count, self included.
 func (n *Node) copies(a *arc, e *entry) int {
-	c := bits.OnesCount64(e.holders & n.trusted(a))
+	c := bitsOf(e.holders & n.trusted(a))
 	if e.have() && e.flags&flagBad == 0 {
 		c++
 	}
 	return c
 }
 
-func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
+func bitsOf(mask uint64) int { return bits.OnesCount64(mask) }

@@ -1,0 +1,81 @@
+package dht
+
+import (
+	"atoll.example/atoll/internal/id"
+)
+
+// Entry. A node that starts, returns, or finds itself in a new arc is unsynced
+// there until it has compared its records with every live member of the
+// previous set: the k nearest nodes that are not unsynced themselves. We ask
+// all the 4k nearest candidates, which takes one message each where they have
+// nothing: then nodes that took a block in while this one was away, in a set
+// that no longer exists, are asked too. If nobody is synced (the whole pool
+// restarted) this is the pairwise comparison of all.
+
+// near masks the candidates of a to be asked.
+func (n *Node) nearMask(key id.GUID) (mask uint64) {
+	for _, p := range n.candidates(key) {
+		mask |= p.bit()
+	}
+	return mask
+}
+
+// checkEntered ends the entry of arcs that have been compared with all who
+// must be asked.
+func (n *Node) checkEntered() {
+	for _, a := range n.arcs {
+		if a.mine() && !a.synced && n.entered(a) {
+			a.synced = true
+			a.dirty = true
+			n.trace("dht.entered", id.GUID{}, a.lo, 0, "")
+		}
+	}
+}
+
+const optionalTries = 3 // sessions with a candidate that need not have been in the set
+
+func (n *Node) entered(a *arc) bool {
+	left := a.near &^ a.seen & n.live
+	if left == 0 {
+		return true
+	}
+	var previous []*peer
+	for _, p := range n.candidates(a.lo) {
+		if p != n.me && a.fresh&p.bit() == 0 {
+			previous = append(previous, p)
+		}
+	}
+	var must uint64
+	for _, p := range pick(previous, n.cfg.K, n.domainOf) {
+		must |= p.bit()
+	}
+	done := true
+	n.each(left, func(p *peer) {
+		if must&p.bit() != 0 || p.sync.fails < optionalTries {
+			done = false
+		}
+	})
+	return done
+}
+
+// reenter: p is back after it was evicted. What it and others agreed on
+// meanwhile is not known here, so this node is unsynced on the arcs they share.
+func (n *Node) reenter(p *peer) {
+	bit := p.bit()
+	for _, a := range n.arcs {
+		if a.near&bit != 0 {
+			a.synced = false
+			a.seen &^= bit
+		}
+	}
+}
+
+// missedBy: p says that it had evicted this node, which may know nothing of
+// it. The same follows.
+func (n *Node) missedBy(p *peer) {
+	if p.bit() == 0 {
+		return
+	}
+	n.reenter(p)
+	n.pulseSoon()
+}

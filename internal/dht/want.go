@@ -1,0 +1,162 @@
+package dht
+
+import (
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/store"
+)
+
+const (
+	maxPushes   = 32 // copies being sent because others asked
+	pushTimeout = 20 * machine.Second
+)
+
+// onWant sends records, or a block.
+func (n *Node) onWant(p *peer, m *wantMsg) {
+	if m.bytes {
+		if n.pushes >= maxPushes || !n.holds(m.guids[0]) {
+			return // the asker looks elsewhere after a while
+		}
+		n.pushes++
+		n.push(p, m.guids[0], RoleReplica, func(bool) { n.pushes-- })
+		return
+	}
+	n.records(m.guids, func(items []offered) {
+		for {
+			o := &offerMsg{req: m.req}
+			for size := 0; len(items) > 0 && len(o.items) < maxOffer; {
+				if size += items[0].size(); size > offerBytes && len(o.items) > 0 {
+					break
+				}
+				o.items = append(o.items, items[0])
+				items = items[1:]
+			}
+			o.more = len(items) > 0
+			n.send(p, o)
+			if !o.more {
+				return
+			}
+		}
+	})
+}
+
+// recordKeys lists the store keys of what is known of e, without its bytes.
+func (n *Node) recordKeys(e *entry) (keys []store.Key) {
+	if e.signed() {
+		keys = append(keys, store.Key{Family: store.Signed, GUID: e.guid})
+		if e.x != nil && e.x.ver.fork {
+			keys = append(keys, store.Key{Family: store.Signed, GUID: e.guid, Sub: forkSub})
+		}
+		return keys
+	}
+	e.claims(func(c *claim) {
+		k := store.Key{Family: store.Claim, GUID: e.guid, Sub: subKey(n.owners.keys[c.owner], c.id)}
+		if c.tomb {
+			k.Family = store.Tombstone
+		} else if !e.have() && e.flags&flagDiverted == 0 {
+			return
+		}
+		keys = append(keys, k)
+	})
+	return keys
+}
+
+// records reads the records of several GUIDs.
+func (n *Node) records(gs []id.GUID, f func([]offered)) {
+	var keys []store.Key
+	for _, g := range gs {
+		if e := n.tree.get(g); e != nil {
+			ks := n.recordKeys(e)
+			if len(ks) > 2*maxRecords {
+				ks = ks[:2*maxRecords]
+			}
+			keys = append(keys, ks...)
+		}
+	}
+	if len(keys) == 0 {
+		f(nil)
+		return
+	}
+	n.load(keys, func(vs [][]byte, err error) {
+		if err != nil {
+			f(nil)
+			return
+		}
+		var items []offered
+		for i, k := range keys {
+			if len(vs[i]) == 0 {
+				continue
+			}
+			if l := len(items); l == 0 || items[l-1].guid != k.GUID {
+				items = append(items, offered{guid: k.GUID})
+			}
+			o := &items[len(items)-1]
+			var bad error
+			switch k.Family {
+			case store.Claim:
+				var c StoreCert
+				if c, bad = DecodeStoreCert(vs[i]); bad == nil && len(o.certs) < maxRecords {
+					o.certs = append(o.certs, c)
+				}
+			case store.Tombstone:
+				var t Remove
+				if t, bad = DecodeRemove(vs[i]); bad == nil && len(o.tombs) < maxRecords {
+					o.tombs = append(o.tombs, t)
+				}
+			case store.Signed:
+				var s Signed
+				if s, bad = DecodeSigned(vs[i]); bad == nil {
+					o.signed = append(o.signed, s)
+				}
+			}
+			if bad != nil {
+				n.trace("dht.corrupt", id.GUID{}, k.GUID, 0, bad.Error())
+			}
+		}
+		f(items)
+	})
+}
+
+// push sends p a copy of g from this disk, and calls f when p has it, or has
+// not.
+func (n *Node) push(p *peer, g id.GUID, role Role, f func(ok bool)) {
+	n.records([]id.GUID{g}, func(items []offered) {
+		if len(items) == 0 || len(items[0].certs) == 0 {
+			f(false)
+			return
+		}
+		n.loadBlock(g, func(b []byte) {
+			if len(b) == 0 {
+				f(false)
+				return
+			}
+			o := items[0]
+			c := &copyMsg{role: role, guid: g, block: b}
+			c.certs = o.certs[:min(len(o.certs), maxCerts)]
+			c.tombs = o.tombs[:min(len(o.tombs), maxCerts)]
+			start := n.now
+			n.ask(p, pushTimeout, func(req uint64) machine.Message {
+				c.req = req
+				return c
+			}, func(p *peer, m machine.Message) {
+				switch m := m.(type) {
+				case *copyAckMsg:
+					p.free = m.free
+					n.measureLink(len(b), n.now.Sub(start), p)
+					n.nowHolds(g, p)
+					f(true)
+					return
+				case *refuseMsg:
+					if m.code == codeFull {
+						p.fullTill = n.now.Add(machine.Minute)
+					}
+				case nil:
+					n.silent(p)
+				}
+				f(false)
+			})
+			n.stats.Repairs++
+			n.stats.RepairBytes += int64(len(b))
+		})
+	})
+}
