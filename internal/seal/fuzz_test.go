@@ -72,7 +72,7 @@ func FuzzClearManifest(f *testing.F) {
 func FuzzSections(f *testing.F) {
 	m := sample(false)
 	var a, b wire.Writer
-	m.appendA(&a, newVerifier())
+	m.appendA(&a, newDeriver(verifyContext))
 	m.appendB(&b)
 	f.Add(a.B, b.B, uint8(1), uint16(2), true)
 	f.Fuzz(func(t *testing.T, a, b []byte, level uint8, count uint16, root bool) {
@@ -93,7 +93,7 @@ func FuzzSections(f *testing.F) {
 			}
 		}
 		var a2, b2 wire.Writer
-		m.appendA(&a2, newVerifier())
+		m.appendA(&a2, newDeriver(verifyContext))
 		m.appendB(&b2)
 		if !bytes.Equal(a, a2.B) || !bytes.Equal(b, b2.B) {
 			t.Fatal("sections encode to other bytes")

@@ -53,16 +53,16 @@ const (
 	readContext   = "atoll/read/1"
 )
 
-// verifier derives many v without an allocation each.
-type verifier struct{ h *blake3.Hasher }
+// deriver derives many keys in one context without an allocation each.
+type deriver struct{ h *blake3.Hasher }
 
-func newVerifier() verifier { return verifier{blake3.NewDeriveKey(verifyContext)} }
+func newDeriver(context string) deriver { return deriver{blake3.NewDeriveKey(context)} }
 
-func (d verifier) verify(r ReadKey) (v VerifyKey) {
+func (d deriver) key(r ReadKey) (k [32]byte) {
 	d.h.Reset()
 	_, _ = d.h.Write(r[:])
-	d.h.Sum(v[:0])
-	return v
+	d.h.Sum(k[:0])
+	return k
 }
 
 // Format keeps keys out of logs and errors, whatever the verb.

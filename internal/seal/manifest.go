@@ -137,7 +137,7 @@ func (m *Manifest) check(clear bool) error {
 	return nil
 }
 
-func (m *Manifest) appendA(w *wire.Writer, d verifier) {
+func (m *Manifest) appendA(w *wire.Writer, d deriver) {
 	for i := range m.Children {
 		c := &m.Children[i]
 		w.GUID(c.GUID)
@@ -149,7 +149,7 @@ func (m *Manifest) appendA(w *wire.Writer, d verifier) {
 		if m.Level > 0 {
 			var v VerifyKey
 			if c.Read != (ReadKey{}) {
-				v = d.verify(c.Read)
+				v = d.key(c.Read)
 			}
 			w.Fixed(v[:])
 		}
@@ -207,7 +207,7 @@ func (s *Sealer) Manifest(m *Manifest, salt uint8) (block []byte, r ReadKey, err
 		return w.B, r, nil
 	}
 	r = s.readKey(w.B, a.B, b.B)
-	vk, bk := [32]byte(s.verify.verify(r)), r.body()
+	vk, bk := s.verify.key(r), s.read.key(r)
 	w.B = aead(&vk).Seal(w.B, zeroNonce[:], a.B, w.B)
 	w.B = aead(&bk).Seal(w.B, zeroNonce[:], b.B, w.B)
 	return w.B, r, nil
@@ -339,9 +339,9 @@ func OpenManifest(block []byte, r ReadKey, root bool) (*Manifest, error) {
 		return nil, err
 	}
 	var v VerifyKey
-	d := newVerifier()
+	d := newDeriver(verifyContext)
 	if r != (ReadKey{}) {
-		v = d.verify(r)
+		v = d.key(r)
 	}
 	a, err := f.openA(v)
 	if err != nil {
@@ -363,7 +363,7 @@ func OpenManifest(block []byte, r ReadKey, root bool) (*Manifest, error) {
 	}
 	if f.level > 0 && !f.clear {
 		for i := range m.Children {
-			if c := &m.Children[i]; !c.Hole && c.Verify != d.verify(c.Read) {
+			if c := &m.Children[i]; !c.Hole && c.Verify != d.key(c.Read) {
 				return nil, fmt.Errorf("%w: keys of child %d disagree", ErrManifest, i)
 			}
 		}

@@ -16,7 +16,8 @@ import (
 type Sealer struct {
 	secret Secret
 	hash   *blake3.Hasher
-	verify verifier
+	verify deriver // r → v
+	read   deriver // r → key of body and section B
 	clear  bool
 }
 
@@ -26,12 +27,12 @@ func NewSealer(s Secret) *Sealer {
 	if err != nil {
 		panic("seal: " + err.Error()) // a Secret has the only length it refuses others for
 	}
-	return &Sealer{secret: s, hash: h, verify: newVerifier()}
+	return &Sealer{secret: s, hash: h, verify: newDeriver(verifyContext), read: newDeriver(readContext)}
 }
 
 // NewClearSealer returns a Sealer whose blocks stay clear (suite 0): kind 1
 // for data, zero keys.
-func NewClearSealer() *Sealer { return &Sealer{verify: newVerifier(), clear: true} }
+func NewClearSealer() *Sealer { return &Sealer{verify: newDeriver(verifyContext), clear: true} }
 
 // Clear reports whether the blocks of this Sealer are clear.
 func (s *Sealer) Clear() bool { return s.clear }
@@ -50,7 +51,7 @@ func (s *Sealer) Data(plain []byte, salt uint8) (block []byte, r ReadKey, err er
 	block = make([]byte, 0, Overhead+len(plain))
 	block = Header{KindData, AES, salt}.Append(block)
 	r = s.readKey(block, plain)
-	key := r.body()
+	key := s.read.key(r)
 	return aead(&key).Seal(block, zeroNonce[:], plain, block), r, nil
 }
 

@@ -1,0 +1,165 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/seal"
+)
+
+// Coded is an error with a code of 20-dht §8.
+type Coded interface{ Code() string }
+
+// Codes that this package gives or looks for.
+const (
+	codeBadLink     = "bad_link"
+	codeBadRequest  = "bad_request"
+	codeWrongPool   = "wrong_pool"
+	codeNotFound    = "not_found"
+	codeRemoved     = "removed"
+	codeBusy        = "busy"
+	codeUnavailable = "unavailable"
+	codeDeadline    = "deadline"
+	codeForbidden   = "forbidden"
+	codeChanged     = "changed"
+	codeExists      = "exists"
+	codeFull        = "full"
+	codeClaims      = "claims" // a block has all the claims an owner may place on it
+	codeCorrupt     = "corrupt"
+	codeDiskFailed  = "disk_failed"
+)
+
+// Error is a cause with a code. The sentinels below are of this type; others
+// wrap what a block or disk said.
+type Error struct {
+	code string
+	text string
+	err  error
+}
+
+// Code returns the code of 20-dht §8.
+func (e *Error) Code() string { return e.code }
+
+func (e *Error) Error() string {
+	switch {
+	case e.err == nil:
+		return e.text
+	case e.text == "":
+		return e.err.Error()
+	}
+	return e.text + ": " + e.err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.err }
+
+// Causes.
+var (
+	// ErrChanged: a file changed while it was read.
+	ErrChanged = &Error{code: codeChanged, text: "the file changed while it was put"}
+	// ErrExists: the output exists and was not to be replaced.
+	ErrExists = &Error{code: codeExists, text: "the file exists"}
+	// ErrInUse: another transfer writes the same output.
+	ErrInUse = &Error{code: codeExists, text: "another get writes this file"}
+	// ErrCorrupt: bytes that do not match what the link promises.
+	ErrCorrupt = &Error{code: codeCorrupt, text: "the bytes are not those of the link"}
+	// ErrForbidden: a verify link where a read link is needed.
+	ErrForbidden = &Error{code: codeForbidden, text: "a verify link does not allow this; use the read link"}
+	// ErrName: a name that no file can have.
+	ErrName = &Error{code: codeBadRequest, text: "not a file name: one to 255 bytes without slash or NUL"}
+	// ErrRange: a range outside the file.
+	ErrRange = &Error{code: codeBadRequest, text: "range outside the file"}
+	// ErrNotFile: a directory or device.
+	ErrNotFile = &Error{code: codeBadRequest, text: "not a regular file"}
+	// ErrTooLarge: more than the format can hold.
+	ErrTooLarge = &Error{code: codeBadRequest, text: "the file is larger than 128 TiB"}
+	// ErrNotFound: no such name in the catalogue.
+	ErrNotFound = &Error{code: codeNotFound, text: "no file of this name in the catalogue"}
+	// ErrAmbiguous: a name that several files in the catalogue have.
+	ErrAmbiguous = &Error{code: codeBadRequest, text: "several files have this name; use the link"}
+	// ErrClosed: the client was closed.
+	ErrClosed = &Error{code: codeUnavailable, text: "the node is closing"}
+)
+
+func wrap(code string, err error) error { return &Error{code: code, err: err} }
+
+// corrupt makes err an ErrCorrupt, if it is not one yet.
+func corrupt(err error) error {
+	if errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+// Code returns the code in err's chain, or "" if it has none. Errors of links
+// and seals have theirs, too.
+func Code(err error) string {
+	var c Coded
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &c):
+		return c.Code()
+	case errors.Is(err, seal.ErrBadLink):
+		return codeBadLink
+	case errors.Is(err, seal.ErrWrongPool):
+		return codeWrongPool
+	case errors.Is(err, seal.ErrBlock), errors.Is(err, seal.ErrSeal), errors.Is(err, seal.ErrManifest):
+		return codeCorrupt
+	case errors.Is(err, context.DeadlineExceeded):
+		return codeDeadline
+	}
+	return ""
+}
+
+// after is when a refusal says to ask again; 0 if it does not say.
+func after(err error) time.Duration {
+	var d interface{ AfterMS() int64 }
+	if errors.As(err, &d) {
+		return time.Duration(d.AfterMS()) * time.Millisecond
+	}
+	return 0
+}
+
+// FullError says that a block was refused for want of space under each of its
+// names.
+type FullError struct {
+	GUID  id.GUID // first name of the block
+	Tries int
+	Err   error // the last refusal
+	nodes []id.GUID
+	texts []string
+}
+
+// Code returns "full".
+func (e *FullError) Code() string { return codeFull }
+
+// Nodes returns the fullest nodes, as far as the refusals named them.
+func (e *FullError) Nodes() []id.GUID { return e.nodes }
+
+func (e *FullError) Unwrap() error { return e.Err }
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("block %s was refused under %d names, disks are full: %s",
+		e.GUID.Short(), e.Tries, strings.Join(e.texts, "; "))
+}
+
+func (e *FullError) add(err error) {
+	e.Tries++
+	e.Err = err
+	if s := err.Error(); !slices.Contains(e.texts, s) {
+		e.texts = append(e.texts, s)
+	}
+	var n interface{ Nodes() []id.GUID }
+	if errors.As(err, &n) {
+		for _, g := range n.Nodes() {
+			if !slices.Contains(e.nodes, g) {
+				e.nodes = append(e.nodes, g)
+			}
+		}
+	}
+}
