@@ -1,0 +1,330 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+
+	"github.com/knadh/koanf/parsers/toml/v2"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// ConfigName is the name of the optional file of settings in DIR.
+const ConfigName = "atoll.toml"
+
+// value is a flag of any kind: checked text. It implements pflag.Value.
+type value struct {
+	s    setting
+	text string
+}
+
+var _ pflag.Value = (*value)(nil)
+
+func (v *value) String() string { return v.text }
+
+// Type is what help shows behind the flag.
+func (v *value) Type() string {
+	switch v.s.kind {
+	case kindTruth:
+		return "bool" // pflag shows nothing behind these
+	case kindText:
+		return "text"
+	}
+	return string(v.s.kind)
+}
+
+func (v *value) Set(text string) error {
+	if err := v.s.kind.check(text); err != nil {
+		return err
+	}
+	v.text = text
+	return nil
+}
+
+func (k kind) check(text string) error {
+	if text == "" {
+		return nil
+	}
+	var err error
+	switch k {
+	case kindNumber:
+		if _, err = strconv.ParseUint(text, 10, 63); err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+	case kindShare:
+		if f, err := strconv.ParseFloat(text, 64); err != nil || math.IsNaN(f) || f < 0 {
+			return fmt.Errorf("%q is not a number", text)
+		}
+	case kindTruth:
+		if _, err = strconv.ParseBool(text); err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+	case kindSize:
+		_, err = parseSize(text)
+	case kindDuration:
+		_, err = parseDuration(text)
+	}
+	return err
+}
+
+// parseSize reads 500000000, 500MB, 466MiB and the like.
+func parseSize(s string) (int64, error) {
+	bad := fmt.Errorf("%q is not a size: write 500MB, 20GiB or a number of bytes", s)
+	number := strings.TrimRightFunc(s, func(r rune) bool { return r > '9' || r == ' ' })
+	unit := strings.ToLower(strings.TrimSpace(s[len(number):]))
+	factor := float64(1)
+	if unit != "" && unit != "b" {
+		i := strings.IndexByte("kmgtp", unit[0])
+		if i < 0 {
+			return 0, bad
+		}
+		switch unit[1:] {
+		case "", "b":
+			factor = math.Pow(1000, float64(i+1))
+		case "ib", "i":
+			factor = math.Pow(1024, float64(i+1))
+		default:
+			return 0, bad
+		}
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || f < 0 || math.IsNaN(f) || f*factor >= math.MaxInt64 {
+		return 0, bad
+	}
+	return int64(f * factor), nil
+}
+
+// parseDuration reads Go's durations, and days: 90s, 24h, 30d.
+func parseDuration(s string) (time.Duration, error) {
+	bad := fmt.Errorf("%q is not a duration: write 90s, 24h or 30d", s)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return 0, bad
+		}
+		return time.Duration(n) * 24 * time.Hour, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, bad
+	}
+	return d, nil
+}
+
+// addFlags gives a command and those below it the flags of the table.
+func (a *app) addFlags(cmd *cobra.Command) {
+	name := opOf(cmd)
+	for _, s := range settings {
+		flags := cmd.Flags()
+		switch {
+		case s.commands == "" && cmd.HasParent():
+			continue
+		case s.commands == "":
+			flags = cmd.PersistentFlags()
+		case !s.of(name):
+			continue
+		}
+		f := flags.VarPF(&value{s: s, text: s.def}, s.flag, s.short, s.meaning)
+		if s.kind == kindTruth {
+			f.NoOptDefVal = "true"
+		}
+		f.Hidden = s.later
+	}
+	for _, c := range cmd.Commands() {
+		a.addFlags(c)
+	}
+}
+
+// configure gives every flag of cmd its value: from the command line, else from
+// the environment, else from DIR/atoll.toml, else its default.
+func (a *app) configure(cmd *cobra.Command) error {
+	a.dir = str(cmd, "dir")
+	if !cmd.Flags().Changed("dir") {
+		a.dir = os.Getenv("ATOLL_DIR")
+	}
+	if a.dir == "" {
+		dir, err := dataDir()
+		if err != nil {
+			return ranError{api.Errorf(api.BadDir, "", "", "%w", err)}
+		}
+		a.dir = dir
+	}
+	dir, err := filepath.Abs(a.dir)
+	if err != nil {
+		return ranError{api.Errorf(api.BadDir, "", a.dir, "%w", err)}
+	}
+	a.dir = dir
+
+	path := filepath.Join(dir, ConfigName)
+	k, from, err := loadConfig(path)
+	if err != nil {
+		return ranError{api.Errorf(api.BadRequest, "", path, "%w", err)}
+	}
+	op := opOf(cmd)
+	for _, s := range settings {
+		if !s.of(op) || s.key == "dir" {
+			continue
+		}
+		f := cmd.Flags().Lookup(s.flag)
+		if f.Changed {
+			if s.later {
+				return ranError{notBuilt("--" + s.flag)}
+			}
+			continue
+		}
+		if where := from[s.key]; where != "" {
+			if s.later {
+				return ranError{notBuilt(where)}
+			}
+			if err := f.Value.Set(plainText(k.Get(s.key))); err != nil {
+				return ranError{api.Errorf(api.BadRequest, "", where, "%w", err)}
+			}
+		}
+	}
+	a.json, a.quiet, a.timeout = truth(cmd, "json"), truth(cmd, "quiet"), duration(cmd, "timeout")
+	return nil
+}
+
+// loadConfig reads file and environment. from tells where each value that is
+// no default comes from, in words.
+func loadConfig(path string) (k *koanf.Koanf, from map[string]string, err error) {
+	from = make(map[string]string)
+	byEnv := make(map[string]setting)
+	defaults := make(map[string]any)
+	for _, s := range settings {
+		byEnv[s.env()] = s
+		defaults[s.key] = s.def
+	}
+	k = koanf.New(".")
+	if err := k.Load(confmap.Provider(defaults, "."), nil); err != nil {
+		return nil, nil, err
+	}
+	own := koanf.New(".")
+	switch err := own.Load(file.Provider(path), toml.Parser()); {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // not ours: another user's node says so itself
+	case err != nil:
+		return nil, nil, err
+	}
+	for _, key := range own.Keys() {
+		if _, ok := defaults[key]; !ok || key == "dir" {
+			return nil, nil, fmt.Errorf("unknown setting %q%s", key, nearest(key))
+		}
+		from[key] = path + ": " + key
+	}
+	if err := k.Merge(own); err != nil {
+		return nil, nil, err
+	}
+	environment := env.Provider(".", env.Opt{Prefix: "ATOLL_", TransformFunc: func(name, v string) (string, any) {
+		s, ok := byEnv[name]
+		if !ok || v == "" {
+			return "", nil
+		}
+		from[s.key] = name
+		return s.key, v
+	}})
+	return k, from, k.Load(environment, nil)
+}
+
+// nearest suggests the key that was meant.
+func nearest(key string) string {
+	last := key[strings.LastIndexByte(key, '.')+1:]
+	var found []string
+	for _, s := range settings {
+		if s.key != "dir" && s.key[strings.LastIndexByte(s.key, '.')+1:] == last {
+			found = append(found, strconv.Quote(s.key))
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	slices.Sort(found)
+	return ": did you mean " + strings.Join(found, " or ") + "?"
+}
+
+// plainText is a value of a file as one would write it on the command line.
+func plainText(v any) string {
+	if list, ok := v.([]any); ok {
+		var ss []string
+		for _, e := range list {
+			ss = append(ss, fmt.Sprint(e))
+		}
+		return strings.Join(ss, ",")
+	}
+	return fmt.Sprint(v)
+}
+
+// dataDir is the folder of a node nobody has named.
+func dataDir() (string, error) {
+	if runtime.GOOS == "linux" || strings.HasSuffix(runtime.GOOS, "bsd") {
+		if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
+			return filepath.Join(d, "atoll"), nil
+		}
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no home directory (%w): name the node's folder with --dir", err)
+	}
+	switch runtime.GOOS {
+	case "darwin":
+		return filepath.Join(home, "Library", "Application Support", "atoll"), nil
+	case "windows":
+		if d := os.Getenv("LocalAppData"); d != "" {
+			return filepath.Join(d, "atoll"), nil
+		}
+	}
+	return filepath.Join(home, ".local", "share", "atoll"), nil
+}
+
+// Values of flags, which have been checked when they were set.
+
+func str(cmd *cobra.Command, flag string) string { return cmd.Flags().Lookup(flag).Value.String() }
+
+func truth(cmd *cobra.Command, flag string) bool {
+	b, err := strconv.ParseBool(str(cmd, flag))
+	return err == nil && b
+}
+
+func number(cmd *cobra.Command, flag string) int64 {
+	n, _ := strconv.ParseInt(str(cmd, flag), 10, 64) // empty is 0
+	return n
+}
+
+func share(cmd *cobra.Command, flag string) float64 {
+	f, _ := strconv.ParseFloat(str(cmd, flag), 64) // empty is 0
+	return f
+}
+
+func bytesOf(cmd *cobra.Command, flag string) int64 {
+	n, _ := parseSize(str(cmd, flag)) // empty is 0
+	return n
+}
+
+func duration(cmd *cobra.Command, flag string) time.Duration {
+	d, _ := parseDuration(str(cmd, flag)) // empty is 0
+	return d
+}
+
+func list(cmd *cobra.Command, flag string) []string {
+	var out []string
+	for s := range strings.SplitSeq(str(cmd, flag), ",") {
+		if s = strings.TrimSpace(s); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/sim"
+
+	"github.com/spf13/cobra"
+)
+
+// Scenario is a named simulation that a seed replays.
+type Scenario struct {
+	Name  string
+	About string
+	Run   func(ctx context.Context, o ScenarioOptions, progress func(sim.Progress)) (sim.Report, error)
+}
+
+// ScenarioOptions are those of "atoll sim --scenario".
+type ScenarioOptions struct {
+	Seed  uint64
+	Seeds int // runs with seeds Seed, Seed+1 … where the scenario can
+	Quick bool
+}
+
+// laterSims are experiments of the design that are not built yet.
+var laterSims = []string{"mspastry", "goals", "faults", "adversary", "bench"}
+
+func (a *app) simCmd() *cobra.Command {
+	var about strings.Builder
+	for _, s := range a.hooks.Scenarios {
+		fmt.Fprintf(&about, "\n  %-16s %s", s.Name, s.About)
+	}
+	if about.Len() == 0 {
+		about.WriteString(" none yet")
+	}
+	c := a.command(&cobra.Command{
+		Use:   "sim",
+		Short: "Simulate a pool in virtual time; needs no node",
+		Args:  cobra.ArbitraryArgs,
+		Long: `
+Sim runs the protocols' own code, as nodes run it, in virtual time: any seed
+gives the same run on every machine, down to the trace hash that it prints.
+Checkers watch all of it; exit code 1 means that one found something, and the
+command that replays the run is printed.
+
+"atoll sim overlay" sets up a run of the overlay by flags, "atoll sim figures"
+draws the chapter's figures, and --scenario runs one of:` + about.String(),
+		Example: `
+			atoll sim figures 10.8
+			atoll sim overlay --nodes 1000 --for 10m
+			atoll sim --scenario overlay --seed 7`,
+	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			if slices.Contains(laterSims, args[0]) {
+				return notBuilt("sim " + args[0])
+			}
+			return usage(cmd, "unknown command %q for \"atoll sim\"", args[0])
+		}
+		name := str(cmd, "scenario")
+		if name == "" {
+			return usage(cmd, "name a scenario with --scenario, or say \"atoll sim overlay\" or \"atoll sim figures\"")
+		}
+		for _, s := range a.hooks.Scenarios {
+			if s.Name == name {
+				a.checkCommit(cmd)
+				o := ScenarioOptions{Seed: uint64(number(cmd, "seed")), Seeds: int(number(cmd, "seeds")), Quick: truth(cmd, "quick")}
+				r, err := s.Run(ctx, o, a.simProgress())
+				a.endProgress()
+				if err != nil {
+					return wrong("%w", err)
+				}
+				return a.report(cmd, "result", r)
+			}
+		}
+		if len(a.hooks.Scenarios) == 0 {
+			return notBuilt("sim --scenario")
+		}
+		return usage(cmd, "unknown scenario %q", name)
+	})
+	c.AddCommand(a.simOverlayCmd(), a.simFiguresCmd())
+	return c
+}
+
+func (a *app) simOverlayCmd() *cobra.Command {
+	return a.command(&cobra.Command{
+		Use:   "overlay",
+		Short: "Simulate the routing overlay under loss and churn",
+		Args:  cobra.NoArgs,
+		Long: `
+Overlay runs nodes that join, route lookups, fail and leave, and checks every
+delivery against what an all-knowing observer sees: wrong deliveries, lost
+lookups, loops, two owners of one key, leaf sets that do not settle. Figures are
+printed beside those published for MSPastry.`,
+		Example: `
+			atoll sim overlay
+			atoll sim overlay --nodes 300 --churn none --loss 0 --for 10m --seed 3`,
+	}, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		switch e := str(cmd, "engine"); e {
+		case "pastry":
+		case "tapestry":
+			return notBuilt("--engine tapestry")
+		default:
+			return usage(cmd, "--engine must be pastry")
+		}
+		c := sim.DefaultOverlay()
+		c.Seed, c.Nodes = uint64(number(cmd, "seed")), int(number(cmd, "nodes"))
+		c.Topology, c.Churn = sim.Topology(str(cmd, "topology")), str(cmd, "churn")
+		c.Loss, c.Lookups = share(cmd, "loss"), share(cmd, "lookups")
+		c.Duration, c.LeafOnly = duration(cmd, "for"), truth(cmd, "leaf-only")
+		if err := c.Validate(); err != nil {
+			return wrong("%w", err)
+		}
+		a.checkCommit(cmd)
+		var w *bufio.Writer
+		if path := str(cmd, "trace"); path != "" {
+			f, err := os.Create(path)
+			if err != nil {
+				return wrong("--trace: %w", err)
+			}
+			defer func() { _ = f.Close() }() // flushed below
+			w = bufio.NewWriter(f)
+			c.Log = w
+		}
+		r, err := sim.RunOverlay(ctx, c, a.simProgress())
+		a.endProgress()
+		if err != nil {
+			return err
+		}
+		if w != nil {
+			if err := w.Flush(); err != nil {
+				return api.Errorf(api.Internal, "", "", "writing the trace: %w", err)
+			}
+		}
+		return a.report(cmd, "result", r)
+	})
+}
+
+func (a *app) simFiguresCmd() *cobra.Command {
+	numbers := sim.FigureNumbers()
+	return a.command(&cobra.Command{
+		Use:   "figures [NUMBER…|all]",
+		Short: "Draw figures of the chapter by machines that run",
+		Long: `
+Figures lets the overlay's own code produce figures of chapter 10 of Coulouris
+et al.: 10.6, routing with leaf sets alone from 65A1FC to D46A1C; 10.7, the
+routing table of 65A1FC; 10.8, the same way with routing tables; 10.9, each
+branch of the routing algorithm. It exits 1 if one does not come out as in the
+book.`,
+		Example: `
+			atoll sim figures
+			atoll sim figures 10.6 10.8`,
+		ValidArgs: append(slices.Clone(numbers), "all"),
+	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
+		if len(args) == 0 || slices.Contains(args, "all") {
+			args = numbers
+		}
+		for _, n := range args {
+			switch {
+			case n == "10.1" || n == "10.10":
+				return notBuilt("figure " + n)
+			case !slices.Contains(numbers, n):
+				return usage(cmd, "no figure %q: %s or all", n, strings.Join(numbers, ", "))
+			}
+		}
+		var failed error
+		for i, n := range args {
+			f, err := sim.Figure(ctx, n, uint64(number(cmd, "seed")), nil)
+			if err != nil {
+				return err
+			}
+			if i > 0 && !a.json {
+				fmt.Fprintln(a.out)
+			}
+			if err := a.report(cmd, "figure-"+n, f); err != nil {
+				failed = err
+			}
+		}
+		return failed
+	})
+}
+
+// report prints and saves what a simulation found; a checker's finding ends
+// with 1.
+func (a *app) report(cmd *cobra.Command, name string, r sim.Report) error {
+	if err := a.show(r, r.Print); err != nil {
+		return err
+	}
+	if dir := str(cmd, "out"); dir != "" {
+		if err := saveReport(dir, name, r); err != nil {
+			return wrong("--out: %w", err)
+		}
+	}
+	if !r.OK() {
+		return exitError{api.ExitFailure}
+	}
+	return nil
+}
+
+func saveReport(dir, name string, r sim.Report) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".json"), append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	var text strings.Builder
+	r.Print(&text)
+	return os.WriteFile(filepath.Join(dir, name+".txt"), []byte(text.String()), 0o644)
+}
+
+// checkCommit warns where a seed was found with another program.
+func (a *app) checkCommit(cmd *cobra.Command) {
+	want, have := str(cmd, "commit"), a.version().Commit
+	if want != "" && have != "" && !strings.HasPrefix(have, want) {
+		a.remark("This program is of commit %s, the seed was found with %s: the run may differ.", have, escape(want))
+	}
+}
+
+// simProgress tells how far a simulation is, in one line that is written over.
+func (a *app) simProgress() func(sim.Progress) {
+	if a.quiet || a.json || !a.errTTY {
+		return nil
+	}
+	return func(p sim.Progress) {
+		fmt.Fprintf(a.err, "\r\x1b[K%s: %s of %s, %s", p.Phase, p.At.Round(time.Second), p.End.Round(time.Second), plural(int64(p.Nodes), "node"))
+	}
+}
+
+func (a *app) endProgress() {
+	if !a.quiet && !a.json && a.errTTY {
+		_, _ = io.WriteString(a.err, "\r\x1b[K") // a line of progress
+	}
+}

@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+
+	"github.com/spf13/cobra"
+)
+
+// watchEvery is how often status --watch prints.
+const watchEvery = 2 * time.Second
+
+func (a *app) statusCmd() *cobra.Command {
+	return a.command(&cobra.Command{
+		Use:   "status",
+		Short: "Is my data safe, which disk fills next, what is being repaired",
+		Args:  cobra.NoArgs,
+		Long: `
+Status answers four questions: is my data safe, which disk fills next, what is
+being repaired, how long still. It asks every member that can be reached and
+names those that did not answer. It exits 4 if any block has fewer copies than
+the write quorum.`,
+		Example: `
+			atoll status
+			atoll status --watch
+			atoll status --json | jq .safety`,
+	}, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		if !truth(cmd, "watch") {
+			st, err := a.status(ctx, "")
+			if err == nil && st.Safety.BelowW+st.Safety.Lost > 0 {
+				return exitError{api.ExitUnavailable}
+			}
+			return err
+		}
+		clearScreen := ""
+		if a.outTTY {
+			clearScreen = "\x1b[H\x1b[2J"
+		}
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+		for first := true; ; first = false {
+			if !first && !a.outTTY && !a.json {
+				fmt.Fprintln(a.out)
+			}
+			if _, err := a.status(ctx, clearScreen); err != nil {
+				return err
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+}
+
+// status prints the status once.
+func (a *app) status(ctx context.Context, before string) (api.Status, error) {
+	st, err := a.node().Status(ctx)
+	if err != nil {
+		return st, err
+	}
+	if a.json {
+		return st, printJSON(a.out, st)
+	}
+	peers, err := a.node().Peers(ctx)
+	if err != nil {
+		return st, err
+	}
+	_, err = io.WriteString(a.out, before+a.statusWords(st, peers.Peers))
+	return st, err
+}
+
+func (a *app) statusWords(st api.Status, peers []api.Peer) string {
+	var b strings.Builder
+	ask := func(question, answer string) {
+		fmt.Fprintf(&b, "%s %s\n", a.styled("1", fmt.Sprintf("%-23s", question)), answer)
+	}
+	safe, colour := safetyWords(st)
+	ask("Is my data safe?", a.styled(colour, safe))
+	ask("Which disk fills next?", fillWords(st, peers))
+	what, long := repairWords(st)
+	ask("What is being repaired?", what)
+	ask("How long still?", long)
+	fmt.Fprintf(&b, "\nPool %s: %d of %d members here, %d copies of each block, writes wait for %d, %s.\n",
+		escape(st.Pool.Name), st.Members.Live, st.Members.Total, st.Pool.K, st.Pool.W, escape(st.Pool.Overlay))
+	fmt.Fprintf(&b, "Node %s (%s), %s", orDash(st.Node.Name), st.Node.GUID.Short(), escape(st.Node.Role))
+	if st.Node.State != "" && st.Node.State != "ready" {
+		fmt.Fprintf(&b, ", %s", escape(st.Node.State))
+	}
+	fmt.Fprintf(&b, ": %s of %s used", size(st.Disk.Used), size(st.Disk.Limit))
+	if len(st.Node.Addrs) > 0 {
+		var addrs []string
+		for _, s := range st.Node.Addrs {
+			addrs = append(addrs, escape(s))
+		}
+		fmt.Fprintf(&b, ", at %s", strings.Join(addrs, ", "))
+	}
+	b.WriteString(".\n")
+	for _, w := range st.Warnings {
+		fmt.Fprintf(&b, "%s %s\n", a.styled("33", "Warning:"), escape(w))
+	}
+	return b.String()
+}
+
+// safetyWords answers the first question, and says in which colour.
+func safetyWords(st api.Status) (answer, colour string) {
+	s := st.Safety
+	silent := ""
+	if len(s.Silent) > 0 {
+		silent = fmt.Sprintf(" Not counted, since silent: %s.", shortGUIDs(s.Silent))
+	}
+	copies := min(st.Pool.K, max(st.Members.Total, 1))
+	target := plural(int64(copies), "copy")
+	switch {
+	case s.Lost > 0:
+		return fmt.Sprintf("No: %s no copy on any member here%s. Bring back the members that are away.%s",
+			have(s.Lost, s.Blocks), alsoBelow(s.BelowW), silent), "31"
+	case s.BelowW > 0:
+		return fmt.Sprintf("Not enough: %s fewer copies than the write quorum of %d.%s", have(s.BelowW, s.Blocks), st.Pool.W, silent), "31"
+	case s.Degraded > 0:
+		return fmt.Sprintf("Yes, but %s fewer than %s.%s", have(s.Degraded, s.Blocks), target, silent), "33"
+	case len(s.Silent) > 0:
+		return fmt.Sprintf("As far as can be told: all %s counted have %s.%s", plural(s.Blocks, "block"), target, silent), "33"
+	case s.Blocks == 0:
+		return "Yes: there is none yet.", "32"
+	default:
+		return fmt.Sprintf("Yes: all %s have %s.", plural(s.Blocks, "block"), target), "32"
+	}
+}
+
+// have is "3 of 1,234 blocks have".
+func have(n, of int64) string {
+	verb := "have"
+	if n == 1 {
+		verb = "has"
+	}
+	return fmt.Sprintf("%s of %s %s", count(n), plural(of, "block"), verb)
+}
+
+func alsoBelow(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and %s fewer than the write quorum", count(n))
+}
+
+// fillWords names the disk that is nearest to full: by time where it is this
+// node's, whose rate is known, else by share.
+func fillWords(st api.Status, peers []api.Peer) string {
+	var fullest api.Peer
+	for _, p := range peers {
+		if p.Limit > 0 && (fullest.Limit == 0 || p.Used*1000/p.Limit > fullest.Used*1000/fullest.Limit) {
+			fullest = p
+		}
+	}
+	own := ""
+	if st.Disk.FullInS != nil {
+		own = fmt.Sprintf("full in %s at the present rate", seconds(float64(*st.Disk.FullInS)))
+	}
+	switch {
+	case fullest.Limit == 0 && own == "":
+		return "None is filling, as far as is known."
+	case fullest.Limit == 0 || fullest.GUID == st.Node.GUID:
+		s := fmt.Sprintf("This node's: %s of %s used", size(st.Disk.Used), size(st.Disk.Limit))
+		if own != "" {
+			s += ", " + own
+		}
+		return s + "."
+	}
+	s := fmt.Sprintf("That of %s: %s of %s used (%d %%).", named(fullest), size(fullest.Used), size(fullest.Limit), fullest.Used*100/fullest.Limit)
+	if own != "" {
+		s += " This node's is " + own + "."
+	}
+	return s
+}
+
+// repairWords answers the last two questions.
+func repairWords(st api.Status) (what, long string) {
+	r := st.Repair
+	if r.Queued == 0 {
+		if st.Safety.Degraded+st.Safety.BelowW > 0 {
+			return "Nothing yet: members that are away may still come back.", "Until they do, or the grace period ends."
+		}
+		return "Nothing.", "Nothing to wait for."
+	}
+	what = fmt.Sprintf("%s (%s to copy).", plural(r.Queued, "block"), size(r.Bytes))
+	if r.ETAS == nil {
+		return what, "Not known yet."
+	}
+	return what, "About " + seconds(float64(*r.ETAS)) + "."
+}

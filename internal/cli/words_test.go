@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/api/apitest"
+)
+
+func TestWords(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1<<20 - 1: "1.0 MiB", 31457280: "30.0 MiB", 500 << 30: "500 GiB", math.MaxInt64: "8.0 EiB"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %s, want %s", n, got, want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234"} {
+		if got := count(n); got != want {
+			t.Errorf("count(%d) = %s, want %s", n, got, want)
+		}
+	}
+	for s, want := range map[float64]string{0.012: "12 ms", 1.5: "1.5 s", 1: "1 s", 40: "40 s", 600: "10 min", 86400: "24 h", 40 * 86400: "40 days"} {
+		if got := seconds(s); got != want {
+			t.Errorf("seconds(%v) = %s, want %s", s, got, want)
+		}
+	}
+	for s, want := range map[string]int64{"0": 0, "1000": 1000, "500MB": 500e6, "20GiB": 20 << 30, "1.5 KiB": 1536, "1g": 1e9, "7b": 7} {
+		if got, err := parseSize(s); err != nil || got != want {
+			t.Errorf("parseSize(%q) = %d, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "x", "-1", "1XB", "1KiBB", "1e30GiB", "9999999999999999999", "NaN"} {
+		if n, err := parseSize(s); err == nil {
+			t.Errorf("parseSize(%q) = %d", s, n)
+		}
+	}
+	for s, want := range map[string]time.Duration{"90s": 90 * time.Second, "30d": 720 * time.Hour, "1h30m": 90 * time.Minute} {
+		if got, err := parseDuration(s); err != nil || got != want {
+			t.Errorf("parseDuration(%q) = %v, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "5", "-1s", "xd", "-3d", "99999d9"} {
+		if d, err := parseDuration(s); err == nil {
+			t.Errorf("parseDuration(%q) = %v", s, d)
+		}
+	}
+}
+
+func TestProgressWords(t *testing.T) {
+	for want, p := range map[string]api.Progress{
+		"12.0 MiB of 30.0 MiB · 4.0 MiB/s · 4.5 s left": {Bytes: 12 << 20, Total: 30 << 20, Rate: 4 << 20, ETAS: 4},
+		"12.0 MiB · 1.0 MiB/s":                          {Bytes: 12 << 20, Total: -1, Rate: 1 << 20, ETAS: -1},
+		"7 blocks":                                      {Blocks: 7, Total: -1, ETAS: -1},
+		`0 B of 1.0 KiB · waiting: busy: alpha\x1b[2J`:  {Total: 1024, StalledOn: "busy: alpha\x1b[2J", ETAS: 3},
+	} {
+		want = strings.Replace(want, "4.5 s", "4 s", 1)
+		if got := progressWords(p); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// A terminal gets bars, colours and shading, and the bar goes away again.
+func TestTerminal(t *testing.T) {
+	var out, errs strings.Builder
+	a := &app{out: &out, err: &errs, outTTY: true, errTTY: true}
+	pr := a.progress("sending")
+	pr.report()(api.Progress{Phase: "sending", Bytes: 1 << 20, Total: 2 << 20, ETAS: 1})
+	pr.done()
+	if got := a.markPrefix(apitest.Others[3], 3); got != "\x1b[1;4md46\x1b[0m"+apitest.Others[3].String()[3:] {
+		t.Errorf("%q", got)
+	}
+	n := apitest.New()
+	table, err := n.Table(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wide, narrow strings.Builder
+	a.figure107(&wide, table, 4, 200)
+	a.figure107(&narrow, table, 4, 80)
+	if !strings.Contains(wide.String(), "\x1b[100m65A1  \x1b[0m") {
+		t.Errorf("own cells are not grey:\n%s", wide.String())
+	}
+	for _, l := range strings.Split(narrow.String(), "\n") {
+		if plain := strings.NewReplacer("\x1b[100m", "", "\x1b[0m", "").Replace(l); len([]rune(plain)) > 80 {
+			t.Errorf("%d columns: %s", len([]rune(plain)), plain)
+		}
+	}
+	if silent := (&app{err: &errs}).progress("x"); silent.report() != nil {
+		t.Error("progress without a terminal")
+	}
+}
