@@ -6,19 +6,21 @@ package arch
 var rows = []row{
 	{name: "faces", packages: `
 		atoll
-		cmd/atoll      -> internal/cli
-		internal/cli   -> internal/api internal/web internal/mount/fuse internal/mount/nfs3 internal/andrew
-		internal/web   -> internal/api
+		cmd/atoll        -> internal/cli internal/daemon
+		internal/daemon  -> internal/cli internal/service internal/api
+		internal/service -> internal/api
+		internal/cli     -> internal/api internal/web internal/mount/fuse internal/mount/nfs3 internal/andrew
+		internal/web     -> internal/api
 		internal/api
 		internal/mount/fuse
 		internal/mount/nfs3
 		internal/andrew
 	`},
 	{name: "hosts", packages: `
-		internal/node  -> internal/api
+		internal/node
 		internal/sim
 	`},
-	// node answers what api asks: it sees its types, and api sees nothing of node.
+	// api sees nothing of node: service is where the two meet.
 
 	{name: "files", packages: `
 		internal/files
