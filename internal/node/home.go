@@ -14,7 +14,6 @@ import (
 const (
 	markFile    = "atoll-node" // says that the folder is ours, and of which format
 	lockFile    = "lock"       // held while a process runs on the folder
-	failedFile  = "FAILED"     // why the node stopped after a disk error
 	epochFile   = "epoch"      // boot epoch, u32
 	nodeKeyFile = "node.key"   // Ed25519 key of the node
 	ownerFile   = "owner.key"  // Ed25519 key of the member as owner of blocks

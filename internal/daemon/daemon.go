@@ -1,0 +1,224 @@
+// Package daemon runs members in this process: what "up", "join" and "demo" do
+// beyond the command line, and what "doctor" does where no node runs. It wires
+// package service (and so node) to package cli.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/cli"
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/node"
+	"atoll.example/atoll/internal/service"
+)
+
+// Hooks are the command line's way to nodes.
+func Hooks() cli.Hooks {
+	return cli.Hooks{Up: up, Join: join, Demo: demo, Doctor: doctor, Version: service.VersionOf()}
+}
+
+const (
+	firstInviteUses = 8 // of the invite printed when a pool is made (20-dht §7)
+	firstInviteTTL  = 24 * time.Hour
+	readyWait       = time.Minute // for the first node to join the overlay
+)
+
+// process is the nodes of one "up" or "join".
+type process struct {
+	nodes []*node.Node
+}
+
+func (p *process) close() {
+	var all sync.WaitGroup
+	for _, n := range p.nodes {
+		all.Go(n.Close)
+	}
+	all.Wait()
+}
+
+func config(o cli.NodeOptions, i int) node.Config {
+	c := node.Config{
+		Dir: o.Dir, Name: o.Name, Domain: o.Domain, Listen: o.Listen, Announce: o.Announce, Loopback: o.Loopback,
+		NoQUIC: !o.QUIC, NoRelay: !o.Relay, NoHolePunch: !o.HolePunch,
+		Limit: o.Limit, Preset: node.Preset(o.Preset), Grace: o.Grace, Log: o.Log,
+	}
+	if o.Nodes > 1 {
+		c.Dir = filepath.Join(o.Dir, fmt.Sprintf("node-%d", i+1))
+		if c.Name != "" {
+			c.Name = fmt.Sprintf("%s-%d", c.Name, i+1)
+		}
+	}
+	return c
+}
+
+func up(ctx context.Context, o cli.UpOptions, started func(cli.Started)) error {
+	overlay := ident.Pastry
+	if o.Overlay != "" {
+		var err error
+		if overlay, err = ident.ParseOverlay(o.Overlay); err != nil {
+			return api.Errorf(api.BadRequest, "up", o.Overlay, "%w", err)
+		}
+		if overlay != ident.Pastry {
+			return api.Errorf(api.NotBuilt, "up", o.Overlay, "this overlay is not built yet; use pastry")
+		}
+	}
+	k := o.K
+	if k == 0 {
+		k = 3
+	}
+	return run(ctx, o.NodeOptions, started, func(c node.Config) (*node.Node, bool, error) {
+		n, err := node.Open(ctx, c)
+		if !errors.Is(err, node.ErrNotMade) {
+			return n, false, err
+		}
+		n, err = node.Create(ctx, c, node.PoolParams{Name: o.Pool, K: k, Overlay: overlay})
+		return n, true, err
+	})
+}
+
+func join(ctx context.Context, o cli.JoinOptions, started func(cli.Started)) error {
+	return run(ctx, o.NodeOptions, started, func(c node.Config) (*node.Node, bool, error) {
+		n, err := node.Join(ctx, c, o.Invite)
+		return n, false, err
+	})
+}
+
+// run starts the nodes, serves the first one's API, and waits for the end.
+func run(ctx context.Context, o cli.NodeOptions, started func(cli.Started), first func(node.Config) (n *node.Node, made bool, err error)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var p process
+	defer p.close()
+	n, made, err := first(config(o, 0))
+	if err != nil {
+		return startError(err)
+	}
+	p.nodes = append(p.nodes, n)
+	s, err := service.Open(n, func() { cancel(errLeft) })
+	if err != nil {
+		return startError(err)
+	}
+	defer s.Close() //nolint:errcheck // nothing is lost: the catalogue is synced on each change
+	l, err := api.Listen(o.Dir)
+	if err != nil {
+		return startError(err)
+	}
+	served := make(chan error, 1)
+	go serve(ctx, s, l, served)
+	err = p.more(ctx, o)
+	if err == nil {
+		err = p.announce(ctx, made, started)
+	}
+	if err == nil {
+		go sweep(ctx, s)
+		err = p.wait(ctx)
+	}
+	cancel(nil)
+	if serr := <-served; err == nil {
+		err = serr
+	}
+	if errors.Is(err, errLeft) {
+		err = nil
+	}
+	return startError(err)
+}
+
+// errLeft ends the process of a node that has left its pool.
+var errLeft = errors.New("left the pool")
+
+func serve(ctx context.Context, s *service.Service, l listener, served chan<- error) {
+	served <- api.NewServer(s).Serve(ctx, l)
+}
+
+func sweep(ctx context.Context, s *service.Service) { _ = s.Sweep(ctx) } // what fails is swept next time
+
+// more starts the further nodes of a process that hosts several; they join
+// through the first.
+func (p *process) more(ctx context.Context, o cli.NodeOptions) error {
+	if o.Nodes <= 1 {
+		return nil
+	}
+	ready, cancel := context.WithTimeout(ctx, readyWait)
+	defer cancel()
+	if err := p.nodes[0].Ready(ready); err != nil {
+		return fmt.Errorf("%s has not joined the overlay: %w", p.nodes[0].GUID().Short(), err)
+	}
+	for i := 1; i < o.Nodes; i++ {
+		c := config(o, i)
+		if len(c.Listen) > 0 {
+			c.Listen = nil // the ports given are the first node's
+			c.Loopback = o.Loopback
+		}
+		n, err := node.Open(ctx, c)
+		if errors.Is(err, node.ErrNotMade) {
+			var invite string
+			if invite, _, err = p.nodes[0].Invite(node.InviteTerms{}); err == nil {
+				n, err = node.Join(ctx, c, invite)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("node %d: %w", i+1, err)
+		}
+		p.nodes = append(p.nodes, n)
+	}
+	return nil
+}
+
+// announce tells that the process serves. A node that finds nobody serves what
+// it has: it is told of as soon as it runs.
+func (p *process) announce(ctx context.Context, made bool, started func(cli.Started)) error {
+	n := p.nodes[0]
+	s := cli.Started{Node: n.GUID(), Pool: id.GUID(n.Pool().ID()), Name: n.Pool().Name}
+	for _, n := range p.nodes {
+		s.Nodes = append(s.Nodes, n.GUID())
+	}
+	if made {
+		text, _, err := n.Invite(node.InviteTerms{Uses: firstInviteUses, TTL: firstInviteTTL})
+		if err != nil {
+			return err
+		}
+		s.Invite = text
+	}
+	for _, n := range p.nodes {
+		wait, cancel := context.WithTimeout(ctx, readyWait)
+		err := n.Ready(wait)
+		cancel()
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
+	started(s)
+	return nil
+}
+
+// wait returns when ctx ends or a node can't go on.
+func (p *process) wait(ctx context.Context) error {
+	failed := make(chan error, len(p.nodes))
+	for _, n := range p.nodes {
+		go watch(ctx, n, failed)
+	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		if err := context.Cause(ctx); errors.Is(err, errLeft) {
+			return err
+		}
+		return nil
+	}
+}
+
+func watch(ctx context.Context, n *node.Node, failed chan<- error) {
+	select {
+	case <-n.Failed():
+		failed <- n.Failure()
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,41 @@
+package daemon
+
+import (
+	"errors"
+	"net"
+	"syscall"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/store"
+)
+
+// listener is net.Listener under a name that reads well in a signature.
+type listener = net.Listener
+
+// startError gives what can go wrong at the start of a node a code of 20-dht §8.
+func startError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var coded interface{ Code() string }
+	var known *api.Error
+	switch {
+	case errors.As(err, &known), errors.As(err, &coded):
+		return err
+	case errors.Is(err, syscall.EADDRINUSE):
+		return api.Errorf(api.PortInUse, "up", "", "%w; choose another port with --listen", err)
+	case errors.Is(err, store.ErrInUse):
+		return api.Errorf(api.DirInUse, "up", "", "%w", err)
+	case errors.Is(err, store.ErrFormat):
+		return api.Errorf(api.BadDir, "up", "", "%w", err)
+	case errors.Is(err, store.ErrFailed):
+		return api.Errorf(api.DiskFailed, "up", "", "%w", err)
+	case errors.Is(err, store.ErrFull):
+		return api.Errorf(api.Full, "up", "", "%w", err)
+	}
+	if c := ident.Code(err); c != api.Internal {
+		return api.Errorf(c, "join", "", "%w", err)
+	}
+	return err
+}

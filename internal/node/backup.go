@@ -1,0 +1,119 @@
+package node
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// backupFiles are what cannot be had again from the pool: who one is, and the
+// list of one's own files.
+var backupFiles = []string{markFile, nodeKeyFile, ownerFile, rootKeyFile, secretFile, memberFile, inviteFile, listFile}
+
+// maxBackupFile bounds a file taken from a backup: a catalogue of a million
+// files.
+const maxBackupFile = 512 << 20
+
+// Backup saves keys, secret, membership and catalogue to a new file of mode
+// 0600. Whoever reads it can act as this member and read its files.
+func (n *Node) Backup(path string) error { return n.home.backup(path) }
+
+func (h *home) backup(path string) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return &Fault{FaultCode: "exists", Text: path + " exists; a backup never replaces a file"}
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			_ = os.Remove(path)
+		}
+	}()
+	t := tar.NewWriter(f)
+	for _, name := range backupFiles {
+		b, err := h.read(name)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			continue
+		}
+		if err := t.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(b)), ModTime: time.Now()}); err != nil {
+			return err
+		}
+		if _, err := t.Write(b); err != nil {
+			return err
+		}
+	}
+	if err := t.Close(); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// Restore makes a folder that of the member whose backup path is. The folder
+// must not hold a member yet. The boot epoch is not in a backup: the first
+// start learns from the others that it must jump (10-overlay §1).
+func Restore(dir, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	h, err := openHome(dir)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	if h.has(memberFile) {
+		return fmt.Errorf("%s: %w: it holds a member of a pool already", h.dir, ErrNotOurs)
+	}
+	found := make(map[string][]byte)
+	t := tar.NewReader(f)
+	for {
+		hdr, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%s: not a backup: %w", path, err)
+		}
+		if filepath.Base(hdr.Name) != hdr.Name || !isBackupFile(hdr.Name) || hdr.Size > maxBackupFile {
+			return fmt.Errorf("%s: not a backup: it holds %q", path, hdr.Name)
+		}
+		if found[hdr.Name], err = io.ReadAll(io.LimitReader(t, maxBackupFile)); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if found[memberFile] == nil || found[nodeKeyFile] == nil {
+		return fmt.Errorf("%s: not a backup of a member", path)
+	}
+	// The membership comes last: a restore cut short can be done again.
+	for _, name := range backupFiles {
+		if b := found[name]; b != nil && name != memberFile {
+			if err := h.write(name, b); err != nil {
+				return err
+			}
+		}
+	}
+	return h.write(memberFile, found[memberFile])
+}
+
+func isBackupFile(name string) bool {
+	for _, n := range backupFiles {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,136 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"atoll.example/atoll/internal/dht"
+	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/overlay/pastry"
+	"atoll.example/atoll/internal/transport/p2p"
+)
+
+// Config is what a node is started with. The zero value of each field but Dir
+// means its default.
+type Config struct {
+	// Dir is the node's folder: keys, store, routing table. It is made if it
+	// does not exist.
+	Dir string
+
+	// Name is shown to people; default the host's name. Domain is the failure
+	// domain: two copies avoid one domain; default the host, so that two
+	// nodes on one machine count as one place. Both are fixed at join.
+	Name, Domain string
+
+	// Listen are addresses as p2p.ParseListen takes them; default all IPv4
+	// interfaces, TCP and QUIC, ports chosen by the system.
+	Listen []string
+	// Announce are addresses to tell others first: of a port forwarded by hand.
+	Announce []string
+	// Loopback keeps the node on this machine.
+	Loopback bool
+	// NoQUIC, NoRelay and NoHolePunch turn these off.
+	NoQUIC, NoRelay, NoHolePunch bool
+
+	// Limit is what the store may take, in bytes; default 80 % of what is
+	// free at the first start, later what was granted last.
+	Limit int64
+	// AcceptDisk starts on a store that stopped after a disk error.
+	AcceptDisk bool
+
+	// Preset is lan (default), wan or local: heartbeats of 5, 75 and 1 s.
+	Preset Preset
+	// Grace is how long a lost copy may come back before it is replaced;
+	// default 15 min, local 1 s.
+	Grace time.Duration
+	// JoinTimeout bounds the questions of a join; default 30 s.
+	JoinTimeout time.Duration
+
+	// Log gets what an operator may want to see. Default: nothing.
+	Log *slog.Logger
+
+	// Wall reads the wall clock in Unix ms. Default: the system's. A test
+	// sets a clock that is wrong.
+	Wall func() int64
+}
+
+// Preset is a set of timing parameters (10-overlay §3.9).
+type Preset string
+
+// Presets.
+const (
+	LAN   Preset = "lan"
+	WAN   Preset = "wan"
+	Local Preset = "local"
+)
+
+// Validate returns the first fault.
+func (c *Config) Validate() error {
+	switch c.Preset {
+	case "", LAN, WAN, Local:
+	default:
+		return fmt.Errorf("preset %q: want lan, wan or local", c.Preset)
+	}
+	if c.Dir == "" {
+		return errors.New("no folder given for the node")
+	}
+	for _, label := range []string{c.Name, c.Domain} {
+		if err := ident.CheckLabel(label); err != nil {
+			return err
+		}
+	}
+	for _, l := range c.Listen {
+		if _, err := p2p.ParseListen(l, !c.NoQUIC); err != nil {
+			return err
+		}
+	}
+	if c.Grace < 0 || c.JoinTimeout < 0 {
+		return errors.New("a duration is negative")
+	}
+	return nil
+}
+
+func (c Config) fill() Config {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "node"
+	}
+	if c.Name == "" {
+		c.Name = ident.Label(host)
+	}
+	if c.Domain == "" {
+		c.Domain = ident.Label("host-" + host)
+	}
+	if c.Preset == "" {
+		c.Preset = LAN
+	}
+	if c.JoinTimeout == 0 {
+		c.JoinTimeout = 30 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Wall == nil {
+		c.Wall = func() int64 { return time.Now().UnixMilli() }
+	}
+	return c
+}
+
+// machines are the settings of the two protocols under the preset.
+func (c *Config) machines() (pastry.Config, dht.Config) {
+	ring, store := pastry.LAN(), dht.LAN()
+	switch c.Preset {
+	case WAN:
+		ring = pastry.WAN()
+	case Local:
+		ring, store = pastry.Local(), dht.Local()
+	}
+	if c.Grace > 0 {
+		store.Grace = machine.Duration(c.Grace.Microseconds())
+	}
+	return ring, store
+}

@@ -1,0 +1,111 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/store"
+	"atoll.example/atoll/internal/store/diskstore"
+)
+
+// Finding is one thing Examine looked at. Fix says what to do when it is not OK.
+type Finding struct {
+	Check, Detail, Fix string
+	OK                 bool
+}
+
+// BackupFolder saves keys, secret, membership and catalogue of a folder on
+// which no node runs; see Node.Backup.
+func BackupFolder(dir, path string) error {
+	h, err := openHome(dir)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	return h.backup(path)
+}
+
+// Examine looks at a folder on which no node runs. With acceptDisk it reads
+// back the whole store of a node that stopped after a disk error, drops what
+// does not pass its checksum (the others have it), and lets the node start
+// again.
+func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error) {
+	h, err := openHome(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer h.close()
+	who, err := h.keys()
+	if err == nil {
+		err = h.membership(who)
+	}
+	if errors.Is(err, ErrNotMade) {
+		return []Finding{{Check: "folder", Detail: h.dir + " holds no node", Fix: "make one with: atoll up, or: atoll join INVITE"}}, nil
+	}
+	if err != nil {
+		return []Finding{{Check: "identity", Detail: err.Error(), Fix: "restore the member from a backup: atoll doctor --restore FILE"}}, nil
+	}
+	leaf := who.chain.Leaf()
+	found := []Finding{{Check: "identity", OK: true, Detail: fmt.Sprintf("%s %q of pool %q", leaf.Role, leaf.Name, who.pool.Name)}}
+	pool := who.pool.ID()
+	st, err := diskstore.Open(h.path(storeDir), diskstore.Options{Pool: pool[:8], AcceptFailed: acceptDisk})
+	if err != nil {
+		f := Finding{Check: "store", Detail: err.Error(), Fix: "see the message"}
+		if errors.Is(err, diskstore.ErrNotAccepted) {
+			f.Fix = "check the disk (smartctl, dmesg); then: atoll doctor --accept-disk"
+		}
+		return append(found, f), nil
+	}
+	defer st.Close() //nolint:errcheck // nothing was written that is not synced
+	good, bad, err := readBack(ctx, st, acceptDisk)
+	if err != nil {
+		return found, err
+	}
+	f := Finding{Check: "store", OK: bad == 0, Detail: fmt.Sprintf("%d records read back and found good, %d bad", good, bad)}
+	switch {
+	case bad > 0 && acceptDisk:
+		f.OK = true
+		f.Detail += " and dropped: copies are made again from the other members when the node runs"
+	case bad > 0:
+		f.Fix = "atoll doctor --accept-disk drops them; copies are made again when the node runs"
+	}
+	return append(found, f), nil
+}
+
+// readBack reads every record of a store and counts those that pass; with drop
+// it deletes those that do not.
+func readBack(ctx context.Context, st store.Store, drop bool) (good, bad int, err error) {
+	var last id.GUID
+	for i := range last {
+		last[i] = 0xff
+	}
+	for _, fam := range []store.Family{store.Head, store.Block, store.Claim, store.Tombstone, store.Signed, store.Holder, store.Meta} {
+		var keys []store.Key
+		err := st.Range(ctx, fam, id.GUID{}, last, func(k store.Key, _ []byte) bool {
+			keys = append(keys, k)
+			return ctx.Err() == nil
+		})
+		if err != nil {
+			return good, bad, err
+		}
+		for _, k := range keys {
+			switch _, err := st.Get(ctx, k); {
+			case err == nil:
+				good++
+			case errors.Is(err, store.ErrCorrupt):
+				bad++
+				if !drop {
+					continue
+				}
+				if err := st.Apply(ctx, store.Batch{Urgent: true, Ops: []store.Op{{Key: k, Delete: true}}}); err != nil {
+					return good, bad, err
+				}
+			default:
+				return good, bad, err
+			}
+		}
+	}
+	return good, bad, ctx.Err()
+}

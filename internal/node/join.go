@@ -1,0 +1,112 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/roster"
+	"atoll.example/atoll/internal/transport"
+	"atoll.example/atoll/internal/transport/p2p"
+)
+
+// join asks the members whose addresses stand in the invite, one after the
+// other, until one answers (20-dht §7). The certificate is on disk before join
+// returns.
+func (n *Node) join(ctx context.Context, v *ident.Invite) error {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.JoinTimeout)
+	defer cancel()
+	q, err := ident.NewJoinRequest(v, ident.Subject{
+		Node: n.who.node.Public(), Owner: n.who.owner.Public(), Name: n.cfg.Name, Domain: n.cfg.Domain,
+	}, n.cfg.Wall())
+	if err != nil {
+		return err
+	}
+	for {
+		a, err := n.askAll(ctx, v, q)
+		if err == nil {
+			return n.joined(a)
+		}
+		// A member that is busy with others who join asks to come again.
+		if !errors.Is(err, transport.ErrRefused) || !errors.Is(err, ident.ErrUnavailable) {
+			return err
+		}
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// askAgain is the pause before a busy member is asked again: it answers one
+// question a second from one address once a burst is used up (20-dht §7).
+const askAgain = time.Second
+
+// askAll asks one member after the other until one answers. The word of the
+// issuer, or a pool or clock that cannot be right, ends the search.
+func (n *Node) askAll(ctx context.Context, v *ident.Invite, q *ident.JoinRequest) (*ident.JoinAnswer, error) {
+	var tried []error
+	for _, addr := range v.Addrs {
+		a, err := n.askToJoin(ctx, v, q, addr)
+		if err == nil {
+			return a, nil
+		}
+		var refused *ident.Refusal
+		final := errors.As(err, &refused) && !errors.Is(err, ident.ErrUnavailable)
+		if final || errors.Is(err, ident.ErrWrongPool) || errors.Is(err, ident.ErrClock) {
+			return nil, err
+		}
+		tried = append(tried, fmt.Errorf("%s: %w", p2p.FormatAddr(addr), err))
+	}
+	return nil, fmt.Errorf("%w: no member named in the invite answers (%w); check that the node that gave it runs and can be reached from here",
+		ident.ErrUnavailable, errors.Join(tried...))
+}
+
+func (n *Node) askToJoin(ctx context.Context, v *ident.Invite, q *ident.JoinRequest, addr string) (*ident.JoinAnswer, error) {
+	to := &id.Handle{Addrs: []string{addr}}
+	b, key, err := n.tr.Ask(ctx, to, ident.EncodeQuestion(ident.Identify{}))
+	if err != nil {
+		return nil, err
+	}
+	who, err := v.ParseIdentity(b, key, n.cfg.Wall())
+	if err != nil {
+		return nil, err
+	}
+	if who.Chain.Leaf().Node == n.who.node.Public() {
+		return nil, errors.New("this is the node itself")
+	}
+	to.Key, to.GUID = key, ident.GUIDOf(key)
+	b, proved, err := n.tr.Ask(ctx, to, ident.EncodeQuestion(q))
+	if err != nil {
+		return nil, err
+	}
+	if proved != key {
+		return nil, transport.ErrRefused
+	}
+	return v.ParseAnswer(b, q, n.cfg.Wall())
+}
+
+// joined keeps what the answer brought.
+func (n *Node) joined(a *ident.JoinAnswer) error {
+	n.who.pool, n.who.chain = a.Pool, a.Chain
+	for _, h := range a.Handles {
+		if ident.CheckHandle(h) == nil {
+			n.seeds = append(n.seeds, h)
+		}
+	}
+	if len(n.seeds) == 0 {
+		return fmt.Errorf("%w: the answer names no member to start from", ident.ErrUnavailable)
+	}
+	r := roster.New(roster.Config{Self: n.GUID()}, a.Pool)
+	if _, err := r.Load(a.Seeds); err != nil {
+		return fmt.Errorf("roster of the pool: %w", err)
+	}
+	if err := n.home.write(rosterFile, r.Encode()); err != nil {
+		return err
+	}
+	return n.home.saveMembership(n.who)
+}

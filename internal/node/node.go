@@ -1,0 +1,414 @@
+// Package node hosts a member of a pool in real time: it performs the effects of
+// the pure machine in package stack with sockets (transport/p2p) and disks
+// (store/diskstore), keeps the member's keys and certificates, and answers those
+// who want to join.
+//
+//	transport ──frames──▶ link ──messages──▶ loop ◀──completions── disk
+//	    ▲                                     │ ▲                   ▲
+//	    └────────────── sends ────────────────┘ └─ commands ─ callers (blocks.go)
+//
+// One goroutine, the loop, owns the machine. Nothing else touches its state but
+// through loop.do.
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/kbr"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/roster"
+	"atoll.example/atoll/internal/stack"
+	"atoll.example/atoll/internal/store"
+	"atoll.example/atoll/internal/store/diskstore"
+	"atoll.example/atoll/internal/trace"
+	"atoll.example/atoll/internal/transport"
+	"atoll.example/atoll/internal/transport/p2p"
+	"atoll.example/atoll/internal/wire"
+)
+
+// Node is a running member.
+type Node struct {
+	cfg   Config
+	home  *home
+	who   *identity
+	self  *id.Handle
+	link  *link
+	tr    *p2p.Transport
+	st    *diskstore.Store
+	stack *stack.Node
+	loop  *loop
+	disk  *disk
+
+	issuerMu sync.Mutex
+	issuer   *ident.Issuer // nil unless an admin
+
+	saver   *saver
+	seeds   []*id.Handle // of a fresh join
+	creator bool         // this start founded the pool
+
+	observers observers
+	ready     chan struct{} // closed when the overlay has joined
+	readyOnce sync.Once
+	left      chan struct{} // closed when the overlay has been left
+	leftOnce  sync.Once
+	failed    chan struct{} // closed when the node must stop by itself
+	failOnce  sync.Once
+	failure   atomic.Pointer[error]
+	closeOnce sync.Once
+	sendDrops atomic.Int64
+}
+
+// Create makes a pool with this node as its first member and admin, and starts
+// it. The folder must not hold a member yet.
+func Create(ctx context.Context, cfg Config, p PoolParams) (*Node, error) {
+	return begin(ctx, cfg, func(n *Node) error {
+		if n.home.has(memberFile) {
+			return fmt.Errorf("%s: %w: it holds a member of a pool already", n.home.dir, ErrNotOurs)
+		}
+		n.creator = true
+		return n.home.found(n.who, p, n.cfg.Name, n.cfg.Domain, n.cfg.Wall())
+	})
+}
+
+// Open starts the member that the folder holds; ErrNotMade if it holds none.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	return begin(ctx, cfg, func(n *Node) error { return n.home.membership(n.who) })
+}
+
+// Join joins a pool by an invite and starts. Done again with the invite already
+// used by this folder, it is Open.
+func Join(ctx context.Context, cfg Config, invite string) (*Node, error) {
+	v, err := ident.ParseInvite(invite)
+	if err != nil {
+		return nil, err
+	}
+	return begin(ctx, cfg, func(n *Node) error {
+		if n.home.has(memberFile) {
+			if err := n.home.membership(n.who); err != nil {
+				return err
+			}
+			if n.who.pool.ID() != v.Pool {
+				return fmt.Errorf("%s: %w: it holds a member of another pool", n.home.dir, ErrNotOurs)
+			}
+			return nil
+		}
+		return n.join(ctx, v)
+	})
+}
+
+// begin opens the folder and the network, has membership settled, and starts
+// the machine. On error everything is closed again.
+func begin(ctx context.Context, cfg Config, settle func(*Node) error) (_ *Node, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg.fill(), ready: make(chan struct{}), left: make(chan struct{}), failed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	if n.home, err = openHome(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if n.who, err = n.home.keys(); err != nil {
+		return nil, err
+	}
+	n.saver = newSaver(n.home, n.cfg.Log)
+	n.link = &link{wall: n.cfg.Wall, deliver: n.deliver, answer: n.answer, met: n.met}
+	if n.tr, err = p2p.New(n.transportConfig(), n.link); err != nil {
+		return nil, err
+	}
+	if err = settle(n); err != nil {
+		return nil, err
+	}
+	if err = n.openStore(); err != nil {
+		return nil, err
+	}
+	if err = n.openMachine(); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) transportConfig() p2p.Config {
+	seed := n.who.node.Seed()
+	return p2p.Config{
+		Key:    ed25519.NewKeyFromSeed(seed[:]),
+		Listen: n.cfg.Listen, Announce: n.cfg.Announce, Loopback: n.cfg.Loopback,
+		NoQUIC: n.cfg.NoQUIC, NoRelay: n.cfg.NoRelay, NoHolePunch: n.cfg.NoHolePunch,
+		Log: n.cfg.Log,
+	}
+}
+
+func (n *Node) openStore() error {
+	pool := n.who.pool.ID()
+	var err error
+	n.st, err = diskstore.Open(n.home.path(storeDir), diskstore.Options{
+		Limit: n.cfg.Limit, Pool: pool[:8], AcceptFailed: n.cfg.AcceptDisk,
+	})
+	if errors.Is(err, diskstore.ErrNotAccepted) {
+		return fmt.Errorf("%w: %w; check the disk, then start once with: atoll doctor --accept-disk", ErrFailed, err)
+	}
+	return err
+}
+
+// openMachine makes the stack from what the folder and the store remember, and
+// sets it going.
+func (n *Node) openMachine() error {
+	epoch, err := n.home.nextEpoch(0)
+	if err != nil {
+		return err
+	}
+	n.self = &id.Handle{GUID: n.who.node.GUID(), Key: n.who.node.Public(), Epoch: epoch, Addrs: n.tr.Addrs()}
+	var seed [8]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return err
+	}
+	members, err := n.openRoster(binary.BigEndian.Uint64(seed[:]))
+	if err != nil {
+		return err
+	}
+	ring, dhtConfig := n.cfg.machines()
+	ring.Pool, ring.GUIDOf = n.who.pool.ID(), ident.GUIDOf
+	dhtConfig.Pool, dhtConfig.K = n.who.pool.ID(), n.who.pool.K
+	dhtConfig.Sign, dhtConfig.Verify, dhtConfig.Usage = n.who.node.Sign, ident.Verify, n.st.Usage
+	n.stack, err = stack.New(stack.Config{
+		Self: n.self, Seed: binary.BigEndian.Uint64(seed[:]), Roster: members, Overlay: ring, DHT: dhtConfig,
+		ReadyEntry: func(seq uint32) []byte { return roster.ReadyEntry(n.who.pool.ID(), n.who.node, n.self, seq) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.restore(); err != nil {
+		return err
+	}
+	if err := n.openIssuer(); err != nil {
+		return err
+	}
+	table, err := n.home.read(tableFile)
+	if err != nil {
+		return err
+	}
+	n.loop = newLoop(n.stack, n.self.GUID, n)
+	n.disk = newDisk(n.st, n.loop.complete)
+	n.loop.start()
+	n.link.open(n.who, n.self)
+	go n.watchStore()
+	return n.loop.do(func(now machine.Time, wall int64, out []machine.Effect) []machine.Effect {
+		return n.stack.Start(now, wall, n.seeds, table, n.creator, out)
+	})
+}
+
+// openRoster loads the roster; the own certificate is always in it.
+func (n *Node) openRoster(seed uint64) (*roster.Roster, error) {
+	r := roster.New(roster.Config{
+		Self: n.self.GUID, Seed: seed,
+		Peers: func() []*id.Handle { return n.stack.Ring().NeighborSet(32) },
+	}, n.who.pool)
+	b, err := n.home.read(rosterFile)
+	if err != nil {
+		return nil, err
+	}
+	if b != nil {
+		if err := r.Restore(b); err != nil {
+			n.cfg.Log.Warn("some entries of the roster were not usable", "err", err)
+		}
+	}
+	if _, err := r.Load([][]byte{roster.CertEntry(n.who.chain)}); err != nil {
+		return nil, err
+	}
+	if err := r.CheckChain(n.who.chain); err != nil {
+		return nil, fmt.Errorf("this node: %w", err)
+	}
+	return r, nil
+}
+
+// restore hands the store's records to the DHT, which keeps an index of them.
+func (n *Node) restore() error {
+	last := id.GUID{}
+	for i := range last {
+		last[i] = 0xff
+	}
+	for _, fam := range []store.Family{store.Meta, store.Tombstone, store.Head, store.Claim, store.Signed, store.Holder} {
+		var failed error
+		err := n.st.Range(context.Background(), fam, id.GUID{}, last, func(k store.Key, v []byte) bool {
+			failed = n.stack.DHT().Restore(k, v)
+			return failed == nil
+		})
+		if err = errors.Join(err, failed); err != nil {
+			return fmt.Errorf("%s: %w", n.home.path(storeDir), err)
+		}
+	}
+	return nil
+}
+
+func (n *Node) openIssuer() error {
+	if n.who.chain.Leaf().Role != ident.Admin {
+		return nil
+	}
+	i, err := ident.NewIssuer(n.who.pool, n.who.node, n.who.chain, n.who.root)
+	if err != nil {
+		return err
+	}
+	b, err := n.home.read(inviteFile)
+	if err == nil && b != nil {
+		err = i.Restore(b)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.home.path(inviteFile), err)
+	}
+	n.issuer = i
+	return nil
+}
+
+// deliver hands a decoded message to the loop.
+func (n *Node) deliver(from *id.Handle, msg machine.Message, bulk bool) {
+	n.loop.deliver(from, msg, bulk)
+}
+
+// met tells the machine of a link that was opened.
+func (n *Node) met(h *id.Handle) {
+	_ = n.loop.do(func(now machine.Time, _ int64, out []machine.Effect) []machine.Effect {
+		return n.stack.Met(now, h, out)
+	})
+}
+
+// watchStore stops the node when its disk has failed: an acknowledgement after
+// that would be worth nothing (60-reliability §4).
+func (n *Node) watchStore() {
+	select {
+	case <-n.st.Failed():
+		n.halt(fmt.Errorf("%s: %w", n.home.path(storeDir), store.ErrFailed))
+	case <-n.loop.stop:
+	}
+}
+
+// The performer of the loop.
+
+func (n *Node) send(e machine.Effect) {
+	w := wire.Writer{B: make([]byte, 0, sizeHint(e))}
+	machine.AppendMessage(&w, e.Msg)
+	if err := n.tr.Send(e.To, e.Bulk, w.B); err != nil {
+		n.sendDrops.Add(1)
+	}
+}
+
+// sizeHint saves the growing of a frame with a block in it.
+func sizeHint(e machine.Effect) int {
+	if !e.Bulk {
+		return 256
+	}
+	if s, ok := e.Msg.(interface{ SizeHint() int }); ok {
+		return s.SizeHint()
+	}
+	return transport.MaxBulk
+}
+
+func (n *Node) store(e machine.Effect) { n.disk.store(e) }
+func (n *Node) load(e machine.Effect)  { n.disk.load(e) }
+
+func (n *Node) save(e machine.Effect) {
+	switch e.ID {
+	case stack.SaveRoster:
+		r := e.Body.(stack.RosterState)
+		n.link.know(r)
+		n.saver.save(rosterFile, r.Entries)
+		for _, g := range r.Lost {
+			n.tr.Drop(g, true)
+		}
+	default:
+		n.saver.save(tableFile, e.Body.([]byte))
+	}
+}
+
+func (n *Node) trace(e machine.Effect) {
+	ev := e.Body.(trace.Event)
+	if ev.Kind == "pastry.ready" {
+		n.readyOnce.Do(func() { close(n.ready) })
+	}
+	if ev.Kind == "pastry.left" {
+		n.leftOnce.Do(func() { close(n.left) })
+	}
+	n.observers.tell(ev)
+}
+
+func (n *Node) halt(err error) {
+	n.failOnce.Do(func() {
+		n.failure.Store(&err)
+		close(n.failed)
+	})
+}
+
+// Failed is closed when the node can't go on; Failure says why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Failure is why the node had to stop, nil if it had not.
+func (n *Node) Failure() error {
+	if err := n.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Ready waits until the node has joined the overlay.
+func (n *Node) Ready(ctx context.Context) error {
+	select {
+	case <-n.ready:
+		return nil
+	case <-n.failed:
+		return n.Failure()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// GUID is the node's GUID.
+func (n *Node) GUID() id.GUID { return n.who.node.GUID() }
+
+// Router lets f read the overlay between two Steps.
+func (n *Node) Router(f func(now machine.Time, r kbr.Router)) error {
+	return n.loop.do(func(now machine.Time, _ int64, out []machine.Effect) []machine.Effect {
+		f(now, n.stack.Ring())
+		return out
+	})
+}
+
+// Kill stops the node as a power cut would, without a word to the others. The
+// folder can be opened again.
+func (n *Node) Kill() { n.Close() }
+
+// Close stops the node: what was acknowledged is on disk already.
+func (n *Node) Close() {
+	n.closeOnce.Do(func() {
+		if n.loop != nil {
+			n.loop.close()
+		}
+		if n.tr != nil {
+			_ = n.tr.Close()
+		}
+		if n.disk != nil {
+			n.disk.close()
+		}
+		if n.st != nil {
+			if err := n.st.Close(); err != nil {
+				n.cfg.Log.Warn("closing the store", "err", err)
+			}
+		}
+		if n.saver != nil {
+			n.saver.close()
+		}
+		if n.home != nil {
+			n.home.close()
+		}
+	})
+}

@@ -1,0 +1,139 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/dht"
+	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/node"
+	"atoll.example/atoll/internal/seal"
+)
+
+// rawClaim is the claim of blocks put with "dht put": one reason for all.
+var rawClaim [16]byte
+
+// DHTPut implements api.Service.
+func (s *Service) DHTPut(ctx context.Context, r api.DHTPutRequest) (api.DHTPutResult, error) {
+	if r.Signed != nil {
+		return s.putSigned(ctx, r.Signed, false)
+	}
+	if len(r.Raw) > seal.MaxPlain {
+		return api.DHTPutResult{}, api.Errorf(api.BadRequest, "dht put", "", "%d bytes: a block holds at most %d; for files of any size: atoll put", len(r.Raw), seal.MaxPlain)
+	}
+	block := seal.Header{Kind: seal.KindRaw, Suite: seal.Clear}.Append(nil)
+	block = append(block, r.Raw...)
+	g := seal.BlockGUID(block)
+	done, err := s.n.PutBlock(ctx, g, block, rawClaim, 0, 0)
+	if err != nil {
+		return api.DHTPutResult{}, err
+	}
+	return api.DHTPutResult{GUID: g, Receipts: receipts(done.Receipts)}, nil
+}
+
+func receipts(rs []dht.Receipt) []api.Receipt {
+	out := make([]api.Receipt, len(rs))
+	for i := range rs {
+		out[i] = api.Receipt{Node: rs[i].Node, Role: roleName(rs[i].Role)}
+	}
+	return out
+}
+
+func roleName(r dht.Role) string {
+	switch r {
+	case dht.RoleDiverted:
+		return "diverted"
+	case dht.RoleStandIn:
+		return "stand-in"
+	default:
+		return "replica"
+	}
+}
+
+// putSigned writes the next version of a signed block, or with removed its end.
+func (s *Service) putSigned(ctx context.Context, v *api.SignedValue, removed bool) (api.DHTPutResult, error) {
+	key := s.n.Owner()
+	if v.Key != "" {
+		b, err := os.ReadFile(v.Key)
+		if err != nil {
+			return api.DHTPutResult{}, fileError("dht put", v.Key, err)
+		}
+		if key, err = ident.ParseKey(b); err != nil {
+			return api.DHTPutResult{}, api.Errorf(api.BadRequest, "dht put", v.Key, "%w", err)
+		}
+	}
+	rec := dht.Signed{
+		Pool: s.n.Pool().ID(), Owner: key.Public(), Salt: v.Salt, Seq: v.Seq, Value: v.Value, Removed: removed,
+	}
+	if rec.Seq == 0 {
+		last, err := node.Command[*dht.Signed](ctx, s.n, dht.GetSignedCmd{GUID: rec.GUID()}, nil)
+		switch {
+		case err == nil:
+			rec.Seq = last.Seq + 1
+		case errors.Is(err, dht.ErrNotFound):
+			rec.Seq = 1
+		case errors.Is(err, dht.ErrRemoved):
+			var refused *dht.Refusal
+			errors.As(err, &refused)
+			rec.Seq = refused.Stamp + 1
+		default:
+			return api.DHTPutResult{}, err
+		}
+	}
+	rec.SignWith(key.Sign)
+	done, err := node.Command[dht.PutDone](ctx, s.n, dht.PutSignedCmd{Rec: rec, CAS: v.CAS}, nil)
+	if err != nil {
+		return api.DHTPutResult{}, err
+	}
+	return api.DHTPutResult{GUID: rec.GUID(), Seq: rec.Seq, Receipts: receipts(done.Receipts)}, nil
+}
+
+// DHTGet implements api.Service. A GUID does not tell which kind of block it
+// names, so a content block that is not there is looked for as a signed one.
+func (s *Service) DHTGet(ctx context.Context, r api.DHTGetRequest) (api.DHTGetResult, error) {
+	block, err := s.n.Blocks().Get(ctx, r.GUID)
+	if err == nil {
+		if len(block) < seal.HeaderSize {
+			return api.DHTGetResult{}, api.Errorf(api.Corrupt, "dht get", r.GUID.String(), "block without a header")
+		}
+		return api.DHTGetResult{Value: block[seal.HeaderSize:]}, nil
+	}
+	if !errors.Is(err, dht.ErrNotFound) {
+		return api.DHTGetResult{}, err
+	}
+	rec, err := node.Command[*dht.Signed](ctx, s.n, dht.GetSignedCmd{GUID: r.GUID, Any: r.Any}, nil)
+	if err != nil {
+		return api.DHTGetResult{}, err
+	}
+	return api.DHTGetResult{Value: rec.Value, Seq: &rec.Seq}, nil
+}
+
+// DHTRemove implements api.Service.
+func (s *Service) DHTRemove(ctx context.Context, r api.DHTRemoveRequest) (api.DHTRemoveResult, error) {
+	if r.Sign != nil {
+		done, err := s.putSigned(ctx, r.Sign, true)
+		if err != nil {
+			return api.DHTRemoveResult{}, err
+		}
+		if done.GUID != r.GUID {
+			return api.DHTRemoveResult{}, api.Errorf(api.BadSig, "dht remove", r.GUID.String(), "key and salt name another block, %s", done.GUID)
+		}
+		return api.DHTRemoveResult{Receipts: done.Receipts}, nil
+	}
+	done, err := s.n.RemoveBlock(ctx, r.GUID, rawClaim)
+	if err != nil {
+		return api.DHTRemoveResult{}, err
+	}
+	return api.DHTRemoveResult{Receipts: removals(done), KeptByOthers: done.KeptByOthers}, nil
+}
+
+// Metrics implements api.Node.
+func (s *Service) Metrics() prometheus.Gatherer { return s.metrics }
+
+func removals(done dht.RemoveDone) []api.Receipt {
+	return make([]api.Receipt, done.Receipts)
+}

@@ -1,0 +1,150 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/dht"
+	"atoll.example/atoll/internal/node"
+)
+
+// check is one thing the doctor looks at.
+type check struct {
+	name string
+	run  func(ctx context.Context, s *Service, v node.View) api.Check
+}
+
+var checks = []check{
+	{"folder", checkFolder},
+	{"disk", checkDisk},
+	{"certificate", checkCertificate},
+	{"admins", checkAdmins},
+	{"overlay", checkOverlay},
+	{"network", checkNetwork},
+	{"copies", checkCopies},
+	{"catalogue", checkCatalogue},
+}
+
+// Doctor implements api.Service.
+func (s *Service) Doctor(ctx context.Context, r api.DoctorRequest) (api.DoctorResult, error) {
+	res := api.DoctorResult{Results: []api.Check{}}
+	v, err := s.n.View()
+	if err != nil {
+		return res, err
+	}
+	for _, name := range r.Checks {
+		if !slices.ContainsFunc(checks, func(c check) bool { return c.name == name }) {
+			return res, api.Errorf(api.BadRequest, "doctor", name, "no such check; there are: %s", strings.Join(checkNames(), ", "))
+		}
+	}
+	for _, c := range checks {
+		if len(r.Checks) == 0 || slices.Contains(r.Checks, c.name) {
+			found := c.run(ctx, s, v)
+			found.Check = c.name
+			res.Results = append(res.Results, found)
+		}
+	}
+	if r.Backup != "" {
+		if err := s.n.Backup(r.Backup); err != nil {
+			return res, fileError("doctor", r.Backup, err)
+		}
+		res.Results = append(res.Results, api.Check{Check: "backup", OK: true, Detail: "keys, secret and catalogue saved in " + r.Backup + "; keep it where only you can read it"})
+	}
+	return res, nil
+}
+
+func checkNames() []string {
+	names := make([]string, len(checks))
+	for i, c := range checks {
+		names[i] = c.name
+	}
+	return names
+}
+
+func checkFolder(_ context.Context, s *Service, _ node.View) api.Check {
+	info, err := os.Stat(s.n.Dir())
+	if err != nil {
+		return api.Check{Detail: err.Error(), Fix: "make the folder readable for this user"}
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return api.Check{Detail: fmt.Sprintf("others on this computer can look into %s (mode %o)", s.n.Dir(), info.Mode().Perm()), Fix: "chmod 700 " + s.n.Dir()}
+	}
+	return api.Check{OK: true, Detail: s.n.Dir()}
+}
+
+func checkDisk(_ context.Context, s *Service, _ node.View) api.Check {
+	u := s.n.Usage()
+	detail := fmt.Sprintf("%d of %d bytes used, %d free for blocks", u.Used, u.Limit, u.Free)
+	if u.Free < u.Limit/20 {
+		return api.Check{Detail: detail, Fix: "raise --limit, free space on the file system, or add a member"}
+	}
+	return api.Check{OK: true, Detail: detail}
+}
+
+func checkCertificate(_ context.Context, _ *Service, v node.View) api.Check {
+	ends := time.UnixMilli(v.CertEnds)
+	detail := "valid until " + ends.Format(time.DateOnly)
+	if time.Until(ends) < 30*24*time.Hour {
+		return api.Check{Detail: detail, Fix: "start the node of an admin, which renews it"}
+	}
+	return api.Check{OK: true, Detail: detail}
+}
+
+func checkAdmins(_ context.Context, _ *Service, v node.View) api.Check {
+	if v.Admins < 2 && v.Members > 1 {
+		return api.Check{Detail: "one admin: if its node is lost, nobody can be invited and certificates end", Fix: "on the node that made the pool: atoll invite --role admin"}
+	}
+	return api.Check{OK: true, Detail: fmt.Sprintf("%d of %d members", v.Admins, v.Members)}
+}
+
+func checkOverlay(_ context.Context, _ *Service, v node.View) api.Check {
+	detail := fmt.Sprintf("%s; about %d nodes on the ring", v.State, v.Estimate)
+	if v.State != "ready" {
+		return api.Check{Detail: detail, Fix: "wait a minute; if it stays so, check that other members run and can be reached (network)"}
+	}
+	return api.Check{OK: true, Detail: detail}
+}
+
+func checkNetwork(_ context.Context, s *Service, v node.View) api.Check {
+	links := s.n.Links()
+	relayed := 0
+	for _, l := range links {
+		if l.Proto == "relay" {
+			relayed++
+		}
+	}
+	detail := fmt.Sprintf("%d links, %d of them relayed; listening on %s", len(links), relayed, strings.Join(formatAddrs(v.Handle.Addrs), ", "))
+	switch {
+	case v.Members > 1 && len(links) == 0:
+		return api.Check{Detail: detail, Fix: "check the firewall and that other members run"}
+	case relayed > 0:
+		return api.Check{OK: true, Detail: detail + " (relayed links are slow: forward a port and tell it with --announce)"}
+	}
+	return api.Check{OK: true, Detail: detail}
+}
+
+func checkCopies(ctx context.Context, s *Service, _ node.View) api.Check {
+	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)
+	if err != nil {
+		return api.Check{Detail: err.Error(), Fix: "try again"}
+	}
+	t := survey.Total
+	detail := fmt.Sprintf("%d blocks: %d with all copies, %d with fewer, %d below the write quorum, %d without any", t.Blocks, t.Full, t.Degraded, t.BelowW, t.Lost)
+	if t.BelowW > 0 || t.Lost > 0 {
+		return api.Check{Detail: detail, Fix: "start the members that are silent (atoll peers); copies are then made by themselves"}
+	}
+	return api.Check{OK: true, Detail: detail}
+}
+
+func checkCatalogue(_ context.Context, s *Service, _ node.View) api.Check {
+	c := s.files.Catalogue()
+	if n := c.Damaged(); n > 0 {
+		return api.Check{Detail: fmt.Sprintf("%d files listed, %d damaged entries left out", c.Len(), n), Fix: "restore it from a backup: atoll doctor --restore FILE"}
+	}
+	return api.Check{OK: true, Detail: fmt.Sprintf("%d files listed; it is kept on this node alone: atoll doctor --backup FILE", c.Len())}
+}

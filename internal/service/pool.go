@@ -1,0 +1,296 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/dht"
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/kbr"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/node"
+	"atoll.example/atoll/internal/roster"
+	"atoll.example/atoll/internal/stack"
+	"atoll.example/atoll/internal/transport/p2p"
+)
+
+// Status implements api.Service.
+func (s *Service) Status(ctx context.Context) (api.Status, error) {
+	v, err := s.n.View()
+	if err != nil {
+		return api.Status{}, err
+	}
+	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)
+	if err != nil {
+		return api.Status{}, err
+	}
+	pool := s.n.Pool()
+	t := survey.Total
+	st := api.Status{
+		Pool: api.PoolStatus{
+			ID: id.GUID(pool.ID()), Name: pool.Name, K: pool.K,
+			W: quorum(min(pool.K, max(v.Members, 1))), Overlay: pool.Overlay.String(),
+		},
+		Node: api.NodeStatus{
+			GUID: s.n.GUID(), Name: v.Self.Cert.Name, Role: v.Self.Cert.Role.String(),
+			Addrs: formatAddrs(v.Handle.Addrs), Domain: v.Self.Cert.Domain, State: v.State,
+		},
+		Members: api.MemberCount{Total: v.Members, Live: len(survey.Members)},
+		Safety: api.Safety{
+			Blocks: t.Blocks, Full: t.Full, Degraded: t.Degraded, BelowW: t.BelowW, Lost: t.Lost,
+			Silent: slices.DeleteFunc(nonNil(survey.Silent), func(g id.GUID) bool { return !v.Near[g] }),
+		},
+		Repair:   api.RepairStatus{Queued: t.RepairQueued},
+		Warnings: []string{},
+	}
+	u := s.n.Usage()
+	st.Disk = api.DiskStatus{Limit: u.Limit, Used: u.Used, Reserve: u.Reserve, FullInS: s.fill.fullIn(u.Used, u.Free)}
+	st.Repair.Bytes, st.Repair.ETAS = repairLeft(survey)
+	st.Warnings = append(st.Warnings, s.warnings(v, survey)...)
+	return st, nil
+}
+
+// repairLeft estimates what is left to copy: the queue of each member at the
+// mean size of its blocks, and the slowest of them.
+func repairLeft(v dht.Survey) (bytes int64, eta *int64) {
+	var slowest int64
+	for _, m := range v.Members {
+		if m.RepairQueued == 0 {
+			continue
+		}
+		mean := int64(1 << 20)
+		if m.Usage.Blocks > 0 {
+			mean = m.Usage.Used / m.Usage.Blocks
+		}
+		left := m.RepairQueued * mean
+		bytes += left
+		if m.RepairRate > 0 {
+			slowest = max(slowest, left/m.RepairRate)
+		}
+	}
+	return bytes, &slowest
+}
+
+func (s *Service) warnings(v node.View, survey dht.Survey) []string {
+	var w []string
+	for _, g := range survey.Silent {
+		if v.Near[g] {
+			w = append(w, v.NameOf(g)+" did not answer: the blocks it leads are not counted")
+		} else {
+			w = append(w, v.NameOf(g)+" is away; its copies are made again elsewhere after the repair grace")
+		}
+	}
+	for _, m := range survey.Members {
+		if m.Unsynced {
+			w = append(w, fmt.Sprintf("%s is still learning what it should hold; the counts may rise", v.NameOf(m.Member)))
+		}
+	}
+	if v.Members < s.n.Pool().K {
+		w = append(w, fmt.Sprintf("the pool keeps %d copies but has %d members: add members", s.n.Pool().K, v.Members))
+	}
+	if until := time.Until(time.UnixMilli(v.CertEnds)); until < 30*24*time.Hour {
+		w = append(w, fmt.Sprintf("this node's certificate ends in %d days: an admin must be running to renew it", int(until.Hours()/24)))
+	}
+	return w
+}
+
+// Peers implements api.Service.
+func (s *Service) Peers(ctx context.Context) (api.Peers, error) {
+	v, err := s.n.View()
+	if err != nil {
+		return api.Peers{}, err
+	}
+	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)
+	if err != nil {
+		return api.Peers{}, err
+	}
+	used := make(map[id.GUID]dht.MemberSurvey)
+	for _, m := range survey.Members {
+		used[m.Member] = m
+	}
+	res := api.Peers{Peers: []api.Peer{}}
+	for _, m := range v.Roster {
+		p := api.Peer{GUID: m.GUID, RTTMs: ms(v.RTT[m.GUID]), Addr: v.Addr(m.GUID)}
+		if m.Cert != nil {
+			p.Name, p.Domain, p.Role = m.Cert.Name, m.Cert.Domain, m.Cert.Role.String()
+			p.Since = time.UnixMilli(m.Cert.NotBefore)
+		}
+		u, answered := used[m.GUID]
+		p.Used, p.Limit = u.Usage.Used, u.Usage.Limit
+		switch {
+		case m.GUID == s.n.GUID():
+			p.State, p.Version = "self", Release
+		case m.Status == roster.Left:
+			p.State = "left"
+		case m.Status == roster.WasRevoked:
+			p.State = "revoked"
+		case answered:
+			p.State = "live"
+		default:
+			p.State = "silent"
+		}
+		res.Peers = append(res.Peers, p)
+	}
+	return res, nil
+}
+
+// Revoke implements api.Service.
+func (s *Service) Revoke(ctx context.Context, r api.RevokeRequest) (api.RevokeResult, error) {
+	var res api.RevokeResult
+	v, err := s.n.View()
+	if err != nil {
+		return res, err
+	}
+	i := slices.IndexFunc(v.Roster, func(m roster.Info) bool { return m.GUID == r.GUID })
+	if i < 0 {
+		return res, api.Errorf(api.NotFound, "revoke", r.GUID.String(), "no such member; see: atoll peers")
+	}
+	if r.GUID == s.n.GUID() {
+		return res, api.Errorf(api.BadRequest, "revoke", r.GUID.String(), "this is the node itself; to take it out of the pool: atoll leave")
+	}
+	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)
+	if err != nil {
+		return res, err
+	}
+	res.BelowW = survey.Total.BelowW
+	if r.DryRun {
+		return res, nil
+	}
+	if err := s.n.Revoke(r.GUID, r.Reason); err != nil {
+		return res, identError("revoke", err)
+	}
+	res.Entries = 1
+	return res, nil
+}
+
+// Leave implements api.Service.
+func (s *Service) Leave(ctx context.Context, _ api.LeaveRequest, report api.Report) (api.LeaveResult, error) {
+	done, err := node.Command[dht.DrainDone](ctx, s.n, dht.DrainCmd{}, func(note any) {
+		if p, ok := note.(dht.DrainProgress); ok {
+			report(api.Progress{Phase: "handing over", Total: -1, ETAS: -1, Blocks: p.HandedOver})
+		}
+	})
+	if err != nil {
+		return api.LeaveResult{}, err
+	}
+	if err := s.n.Leave(ctx); err != nil {
+		return api.LeaveResult{}, err
+	}
+	if s.leaving != nil {
+		s.leaving()
+	}
+	return api.LeaveResult{Entries: 1, HandedOver: done.HandedOver}, nil
+}
+
+// Lookup implements api.Service.
+func (s *Service) Lookup(ctx context.Context, r api.KeyRequest) (api.LookupResult, error) {
+	loc, err := node.Command[dht.Located](ctx, s.n, dht.LookupCmd{Key: r.Key}, nil)
+	if err != nil {
+		return api.LookupResult{}, err
+	}
+	v, err := s.n.View()
+	if err != nil {
+		return api.LookupResult{}, err
+	}
+	res := api.LookupResult{Key: r.Key, Replicas: []api.Replica{}}
+	for i, h := range loc.Set {
+		if i == 0 {
+			res.Root = h.GUID
+		}
+		rep := api.Replica{GUID: h.GUID, Name: v.NameOf(h.GUID), RTTMs: ms(v.RTT[h.GUID])}
+		if m, ok := v.Member(h.GUID); ok && m.Cert != nil {
+			rep.Domain = m.Cert.Domain
+		}
+		if len(h.Addrs) > 0 {
+			rep.Addr = p2p.FormatAddr(h.Addrs[0])
+		}
+		res.Replicas = append(res.Replicas, rep)
+	}
+	return res, nil
+}
+
+// Route implements api.Service.
+func (s *Service) Route(ctx context.Context, r api.KeyRequest) (api.RouteResult, error) {
+	way, err := node.Command[stack.Route](ctx, s.n, stack.ProbeCmd{Key: r.Key}, nil)
+	if err != nil {
+		return api.RouteResult{}, routeError(err)
+	}
+	res := api.RouteResult{Key: r.Key, Hops: []api.Hop{}}
+	var rtt machine.Duration // from the hop before, which measured it
+	for _, h := range way.Hops {
+		res.Hops = append(res.Hops, api.Hop{
+			GUID: h.Node, Addr: p2p.FormatAddr(h.Addr), Rule: h.Rule.String(),
+			Prefix: id.CommonDigits(h.Node, r.Key), RTTMs: ms(rtt),
+		})
+		rtt = h.RTT
+	}
+	return res, nil
+}
+
+func routeError(err error) error {
+	switch {
+	case errors.Is(err, kbr.ErrBusy):
+		return api.Errorf(api.Busy, "route", "", "%w", err)
+	case errors.Is(err, stack.ErrNoAnswer), errors.Is(err, kbr.ErrDeadline):
+		return api.Errorf(api.Deadline, "route", "", "%w", err)
+	case errors.Is(err, kbr.ErrIsolated), errors.Is(err, kbr.ErrHops):
+		return api.Errorf(api.Unavailable, "route", "", "%w", err)
+	}
+	return err
+}
+
+// Table implements api.Service.
+func (s *Service) Table(context.Context) (api.Table, error) {
+	t, err := s.n.Table()
+	if err != nil {
+		return api.Table{}, err
+	}
+	res := api.Table{GUID: s.n.GUID(), Rows: [][]*api.Cell{}, Neighbourhood: []api.Cell{}}
+	cell := func(h *id.Handle) api.Cell {
+		return api.Cell{GUID: h.GUID, RTTMs: ms(t.RTT[h.GUID]), Self: h.GUID == s.n.GUID()}
+	}
+	for _, row := range t.Rows {
+		cells := make([]*api.Cell, 16)
+		for col, h := range row {
+			if h != nil {
+				c := cell(h)
+				cells[col] = &c
+			}
+		}
+		res.Rows = append(res.Rows, cells)
+	}
+	for _, side := range []struct {
+		hs   []*id.Handle
+		into *[]api.Cell
+	}{{t.Left, &res.Leaf.Left}, {t.Right, &res.Leaf.Right}, {t.Near, &res.Neighbourhood}} {
+		*side.into = []api.Cell{}
+		for _, h := range side.hs {
+			*side.into = append(*side.into, cell(h))
+		}
+	}
+	return res, nil
+}
+
+// quorum is W of 20-dht §2.
+func quorum(k int) int { return (k + 2) / 2 }
+
+func ms(d machine.Duration) float64 { return float64(d) / 1000 }
+
+func formatAddrs(addrs []string) []string {
+	out := make([]string, 0, len(addrs))
+	for _, a := range addrs {
+		out = append(out, p2p.FormatAddr(a))
+	}
+	return out
+}
+
+func nonNil(gs []id.GUID) []id.GUID {
+	if gs == nil {
+		return []id.GUID{}
+	}
+	return gs
+}

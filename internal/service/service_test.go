@@ -1,0 +1,193 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/node"
+)
+
+func quiet(api.Progress) {}
+
+// pool is real members with their services, over loopback sockets and folders.
+type pool struct {
+	nodes    []*node.Node
+	services []*Service
+}
+
+func startPool(t testing.TB, num int) *pool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	cfg := func(i int) node.Config {
+		name := fmt.Sprintf("n%d", i)
+		return node.Config{
+			Dir: filepath.Join(dir, name), Name: name, Domain: "domain-" + name, Loopback: true,
+			NoQUIC: true, NoRelay: true, Limit: 2 << 30, Preset: node.Local,
+		}
+	}
+	p := &pool{nodes: make([]*node.Node, num)}
+	t.Cleanup(p.close)
+	var err error
+	if p.nodes[0], err = node.Create(ctx, cfg(0), node.PoolParams{Name: "test", K: 3, Overlay: 1}); err != nil {
+		t.Fatal(err)
+	}
+	invite, _, err := p.nodes[0].Invite(node.InviteTerms{Uses: max(num-1, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := make([]error, num)
+	var all sync.WaitGroup
+	for i := 1; i < num; i++ {
+		all.Go(func() { p.nodes[i], errs[i] = node.Join(ctx, cfg(i), invite) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range p.nodes {
+		if err := n.Ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(n, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.services = append(p.services, s)
+	}
+	until(t, "all members counted by all", func() bool {
+		for _, n := range p.nodes {
+			if v, err := n.View(); err != nil || v.Members < num {
+				return false
+			}
+		}
+		return true
+	})
+	return p
+}
+
+func (p *pool) close() {
+	var all sync.WaitGroup
+	for _, s := range p.services {
+		_ = s.Close()
+	}
+	for _, n := range p.nodes {
+		if n != nil {
+			all.Go(n.Close)
+		}
+	}
+	all.Wait()
+}
+
+// until waits for a condition, a minute at most.
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	limit := time.After(time.Minute)
+	glance := time.NewTicker(20 * time.Millisecond)
+	defer glance.Stop()
+	for !holds() {
+		select {
+		case <-glance.C:
+		case <-limit:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func randomFile(t testing.TB, size int, seed uint64) (path string, content []byte) {
+	t.Helper()
+	content = make([]byte, size)
+	src := rand.NewChaCha8([32]byte{byte(seed)})
+	_, _ = src.Read(content)
+	path = filepath.Join(t.TempDir(), fmt.Sprintf("file-%d", size))
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, content
+}
+
+func TestFileGoesInAndComesOutElsewhere(t *testing.T) {
+	p := startPool(t, 4)
+	ctx := context.Background()
+	for i, size := range []int{0, 1, 4096, 1<<20 - 1, 5<<20 + 17} {
+		path, content := randomFile(t, size, uint64(i))
+		put, err := p.services[i%4].Put(ctx, api.PutParams{Path: path, Size: -1}, nil, quiet)
+		if err != nil {
+			t.Fatalf("put %d bytes: %v", size, err)
+		}
+		var got bytes.Buffer
+		res, err := p.services[(i+1)%4].Get(ctx, api.GetRequest{Link: put.Link}, func(api.GetHead) (io.Writer, error) { return &got, nil }, quiet)
+		if err != nil || !bytes.Equal(got.Bytes(), content) {
+			t.Fatalf("get %d bytes: got %d, %v", size, got.Len(), err)
+		}
+		if res.Size != int64(size) || !res.Verified {
+			t.Fatalf("result %+v of %d bytes", res, size)
+		}
+		out := filepath.Join(t.TempDir(), "out")
+		if _, err := p.services[(i+2)%4].Get(ctx, api.GetRequest{Link: put.Link, Out: out}, nil, quiet); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(out); err != nil || !bytes.Equal(b, content) {
+			t.Fatalf("file of %d bytes differs: %v", size, err)
+		}
+		st, err := p.services[(i+3)%4].Stat(ctx, api.LinkRequest{Link: put.Link})
+		if err != nil || st.Size != int64(size) || st.Copies.Min < 2 {
+			t.Fatalf("stat: %+v, %v", st, err)
+		}
+		if _, err := p.services[i%4].Rm(ctx, api.LinkRequest{Link: put.Link}); err != nil {
+			t.Fatalf("rm: %v", err)
+		}
+		_, err = p.services[(i+1)%4].Stat(ctx, api.LinkRequest{Link: put.Link})
+		if code := api.AsError("stat", err).Code; err == nil || code != api.Removed && code != api.NotFound {
+			t.Fatalf("stat after rm: %v", err)
+		}
+	}
+}
+
+func TestSignedBlockThroughTheService(t *testing.T) {
+	p := startPool(t, 3)
+	ctx := context.Background()
+	v := &api.SignedValue{Salt: []byte("tide"), Value: []byte("high")}
+	put, err := p.services[0].DHTPut(ctx, api.DHTPutRequest{Signed: v})
+	if err != nil || put.Seq != 1 {
+		t.Fatalf("first: %+v, %v", put, err)
+	}
+	v.Value = []byte("low")
+	if put, err = p.services[0].DHTPut(ctx, api.DHTPutRequest{Signed: v}); err != nil || put.Seq != 2 {
+		t.Fatalf("second: %+v, %v", put, err)
+	}
+	got, err := p.services[2].DHTGet(ctx, api.DHTGetRequest{GUID: put.GUID})
+	if err != nil || string(got.Value) != "low" || *got.Seq != 2 {
+		t.Fatalf("get: %+v, %v", got, err)
+	}
+	zero := uint64(0)
+	v.CAS = &zero
+	_, err = p.services[0].DHTPut(ctx, api.DHTPutRequest{Signed: v})
+	if err == nil || api.AsError("dht put", err).Code != api.CAS {
+		t.Fatalf("cas of 0 over seq 2: %v", err)
+	}
+}
+
+func TestStatusCountsEveryCopy(t *testing.T) {
+	p := startPool(t, 4)
+	ctx := context.Background()
+	path, _ := randomFile(t, 3<<20, 9)
+	if _, err := p.services[0].Put(ctx, api.PutParams{Path: path, Size: -1}, nil, quiet); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all blocks at k", func() bool {
+		st, err := p.services[1].Status(ctx)
+		return err == nil && st.Safety.Blocks == 4 && st.Safety.Full == 4 && st.Members.Total == 4
+	})
+}
