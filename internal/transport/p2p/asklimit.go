@@ -21,21 +21,29 @@ const (
 // /64, and one for all that come through relays. A bucket is kept as the time
 // at which it will be full again.
 type askLimit struct {
+	local time.Duration // burst of loopback addresses, as a count
+
 	mu   sync.Mutex
 	full map[netip.Prefix]time.Time
 }
 
-func newAskLimit() *askLimit { return &askLimit{full: map[netip.Prefix]time.Time{}} }
+func newAskLimit(local int) *askLimit {
+	return &askLimit{local: time.Duration(local), full: map[netip.Prefix]time.Time{}}
+}
 
 // allow takes a token of the bucket that m belongs to.
 func (a *askLimit) allow(m ma.Multiaddr, now time.Time) bool {
 	var who netip.Prefix // the zero Prefix: relayed, or one too many
+	burst := time.Duration(askBurst)
 	if ip, ok := ipOf(m); ok && kindOf(m) != kindRelay {
 		bits := 32
 		if ip.Is6() {
 			bits = 64
 		}
 		who, _ = ip.Prefix(bits)
+		if ip.IsLoopback() {
+			burst = a.local
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -48,7 +56,7 @@ func (a *askLimit) allow(m ma.Multiaddr, now time.Time) bool {
 		full = now
 	}
 	full = full.Add(askEvery)
-	if full.Sub(now) > askBurst*askEvery {
+	if full.Sub(now) > burst*askEvery {
 		return false
 	}
 	a.full[who] = full
