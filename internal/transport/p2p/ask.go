@@ -39,7 +39,7 @@ func (t *Transport) Ask(ctx context.Context, to *id.Handle, question []byte) ([]
 	if err != nil {
 		return nil, key, t.orClosed(err)
 	}
-	ctx, cancel2 := context.WithTimeout(ctx, answerTime)
+	ctx, cancel2 := context.WithTimeout(ctx, t.times.answer)
 	defer cancel2()
 	answer, err := t.askOn(ctx, conn, question)
 	return answer, key, t.orClosed(err)
@@ -136,7 +136,7 @@ func (t *Transport) onAsk(s network.Stream) {
 		return
 	}
 	defer t.wg.Done()
-	_ = s.SetDeadline(time.Now().Add(answerTime))
+	_ = s.SetDeadline(time.Now().Add(t.times.answer))
 	answer, err := t.answer(s)
 	if err != nil && errors.Is(err, errDropped) {
 		_ = s.Reset()
@@ -177,7 +177,7 @@ func (t *Transport) answer(s network.Stream) ([]byte, error) {
 		t.stats.askRefused.Add(1)
 		return nil, errAskRate
 	}
-	ctx, cancel := context.WithTimeout(t.ctx, answerTime)
+	ctx, cancel := context.WithTimeout(t.ctx, t.times.answer)
 	defer cancel()
 	answer, err := t.host.Answer(ctx, key, question)
 	if err != nil {

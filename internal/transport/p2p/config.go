@@ -11,9 +11,6 @@ import (
 
 // Our own choices, and why.
 const (
-	// handshakeTime bounds the three messages of a handshake: three round
-	// trips of a bad path and two signature checks on a busy machine.
-	handshakeTime = 10 * time.Second
 	// dialTime bounds one attempt on all addresses of a peer.
 	dialTime = 5 * time.Second
 	// relayHead is the start that direct addresses have over relayed ones: a
@@ -25,23 +22,18 @@ const (
 	// firstRetry and lastRetry bound the pause between dials while frames
 	// wait: a process that restarts is found again within a second.
 	firstRetry = 50 * time.Millisecond
-	lastRetry  = time.Second
+	lastRetry  = 500 * time.Millisecond
 	// refusedTime is how long a peer that refused us is left alone.
 	refusedTime = 5 * time.Second
 	// idleTime closes links that carried nothing; spareTime those that are
-	// not the one written on; freshTime connections that never became a link.
+	// not the one written on.
 	idleTime  = 10 * time.Minute
 	spareTime = 30 * time.Second
-	freshTime = 30 * time.Second
+	// upgradeTime is the pause between attempts to replace a relayed path by
+	// a direct one when addresses for that are known.
+	upgradeTime = time.Minute
 	// bulkIdle ends a bulk stream that carried nothing.
 	bulkIdle = time.Minute
-	// frameTime bounds the rest of a frame once its length has come: 1 MiB in
-	// 30 s is 35 kB/s, the least path we serve.
-	frameTime = 30 * time.Second
-	// stallTime bounds a write to a peer that does not read.
-	stallTime = 60 * time.Second
-	// answerTime bounds Host.Answer and one Ask on an established connection.
-	answerTime = 25 * time.Second
 	// turnTime is how long frames of a new link wait for the end of the old.
 	turnTime = time.Second
 
@@ -54,9 +46,32 @@ const (
 	maxShaking = 256 // handshakes at once that others began: four times PerAddress
 )
 
+// times are the patience we have with peers; tests have less.
+type times struct {
+	// shake bounds the three messages of a handshake: three round trips of a
+	// bad path and two signature checks on a busy machine.
+	shake time.Duration
+	// fresh is how long a connection may go without becoming a link.
+	fresh time.Duration
+	// frame bounds the rest of a frame once its first byte has come: 1 MiB in
+	// 30 s is 35 kB/s, the least path we serve.
+	frame time.Duration
+	// stall bounds a write to a peer that does not read.
+	stall time.Duration
+	// answer bounds Host.Answer, and one Ask on an established connection.
+	answer time.Duration
+	// sweep is the pause between looks for what is idle.
+	sweep time.Duration
+}
+
+var patience = times{
+	shake: 10 * time.Second, fresh: 30 * time.Second, frame: 30 * time.Second,
+	stall: time.Minute, answer: 25 * time.Second, sweep: 5 * time.Second,
+}
+
 // Limits bound what the transport may hold. The zero value means Defaults.
 type Limits struct {
-	Memory     int64 // bytes libp2p may reserve for windows and buffers; 192 MiB
+	Memory     int64 // bytes libp2p may reserve for windows and buffers; 256 MiB
 	Conns      int   // connections, of both directions; 512
 	Streams    int   // streams, of both directions; 4,096
 	PerAddress int   // connections from one IPv4 address or IPv6 /64; 64 (loopback: 256)
@@ -64,6 +79,11 @@ type Limits struct {
 	PeerCtl    int   // bytes queued for one peer, control; 4 MiB
 	PeerBulk   int   // bytes queued for one peer, bulk; 48 MiB
 	Peers      int   // peers with any state; 4,096
+	// LocalAsks is the burst of questions taken from a loopback address in
+	// place of the eight of any other: several nodes on one computer are
+	// several askers behind one address, and whoever can ask from it can do
+	// worse than ask; 64.
+	LocalAsks int
 }
 
 // DefaultLimits suit a node that must stay under 400 MiB: libp2p reserves
@@ -71,8 +91,8 @@ type Limits struct {
 // or a path stalls.
 func DefaultLimits() Limits {
 	return Limits{
-		Memory: 192 << 20, Conns: 512, Streams: 4096, PerAddress: 64,
-		Queued: 128 << 20, PeerCtl: 4 << 20, PeerBulk: 48 << 20, Peers: 4096,
+		Memory: 256 << 20, Conns: 512, Streams: 4096, PerAddress: 64,
+		Queued: 128 << 20, PeerCtl: 4 << 20, PeerBulk: 48 << 20, Peers: 4096, LocalAsks: 64,
 	}
 }
 
@@ -151,7 +171,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	l := c.Limits
-	if l.Memory < 0 || l.Conns < 0 || l.Streams < 0 || l.PerAddress < 0 || l.Queued < 0 || l.PeerCtl < 0 || l.PeerBulk < 0 || l.Peers < 0 {
+	if l.Memory < 0 || l.Conns < 0 || l.Streams < 0 || l.PerAddress < 0 || l.Queued < 0 || l.PeerCtl < 0 || l.PeerBulk < 0 || l.Peers < 0 || l.LocalAsks < 0 {
 		return errors.New("p2p: a limit is negative")
 	}
 	return nil
@@ -168,6 +188,7 @@ func (c Config) fill() Config {
 	setDefault(&l.PeerCtl, d.PeerCtl)
 	setDefault(&l.PeerBulk, d.PeerBulk)
 	setDefault(&l.Peers, d.Peers)
+	setDefault(&l.LocalAsks, d.LocalAsks)
 	if c.UserAgent == "" {
 		c.UserAgent = "atoll"
 	}

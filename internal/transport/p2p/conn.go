@@ -2,9 +2,11 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -98,8 +100,19 @@ func relaying(c network.Conn) bool {
 	return false
 }
 
-// dialConn returns an open connection to p, a direct one if there is or one
-// of addrs gives it within relayHead, else a relayed one.
+// Head starts of one kind of address over the next.
+const (
+	tcpHead = 250 * time.Millisecond // a round trip, as in RFC 8305
+	// downTime is what QUIC gets once TCP has been refused by the same
+	// machine: most likely the process is down, and another attempt soon
+	// finds it earlier than a long one now.
+	downTime = 700 * time.Millisecond
+)
+
+// dialConn returns an open connection to p. A direct one that is there
+// already is taken; else TCP, QUIC and relayed addresses are tried in this
+// order, the next kind when the one before has failed or its head start is
+// over, and the first to answer wins.
 func (t *Transport) dialConn(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
 	var spare network.Conn
 	for _, c := range t.swarm.ConnsToPeer(p) {
@@ -111,93 +124,114 @@ func (t *Transport) dialConn(ctx context.Context, p peer.ID, addrs []ma.Multiadd
 		}
 		spare = c
 	}
-	var direct, relayed []ma.Multiaddr
+	var byKind [kindRelay + 1][]ma.Multiaddr
 	for _, a := range addrs {
-		if kindOf(a) == kindRelay {
-			relayed = append(relayed, a)
-		} else {
-			direct = append(direct, a)
-		}
+		byKind[kindOf(a)] = append(byKind[kindOf(a)], a)
 	}
-	if spare != nil && len(direct) == 0 {
+	if spare != nil && len(byKind[kindTCP])+len(byKind[kindQUIC]) == 0 {
 		return spare, nil
 	}
-	if len(addrs) == 0 {
-		return nil, errNoAddr
+	var stages []stage
+	if list := byKind[kindTCP]; len(list) > 0 {
+		stages = append(stages, stage{tcpHead, func(ctx context.Context, _ error) (network.Conn, error) {
+			return t.dialAddrs(ctx, p, list, dialTime)
+		}})
 	}
-	if len(relayed) == 0 || t.cfg.NoRelay {
-		return t.dialAddrs(ctx, p, direct)
+	if list := byKind[kindQUIC]; len(list) > 0 && !t.cfg.NoQUIC {
+		stages = append(stages, stage{relayHead, func(ctx context.Context, before error) (network.Conn, error) {
+			within := dialTime
+			if errors.Is(before, syscall.ECONNREFUSED) {
+				within = downTime
+			}
+			return t.dialAddrs(ctx, p, list, within)
+		}})
 	}
+	if list := byKind[kindRelay]; len(list) > 0 && !t.cfg.NoRelay {
+		stages = append(stages, stage{0, func(ctx context.Context, _ error) (network.Conn, error) {
+			return t.dialRelayed(ctx, p, list)
+		}})
+	}
+	return race(ctx, stages)
+}
+
+// stage is one way to a connection. It is told how the one before failed, if
+// it has.
+type stage struct {
+	head time.Duration // before the next stage starts as well
+	dial func(ctx context.Context, before error) (network.Conn, error)
+}
+
+// race runs stages as dialConn says. It returns when all that it started have
+// ended.
+func race(ctx context.Context, stages []stage) (network.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	type result struct {
 		c   network.Conn
 		err error
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	results := make(chan result, 2)
-	running := 0
-	run := func(f func() (network.Conn, error)) {
-		running++
-		go func() {
-			c, err := f()
-			results <- result{c, err}
-		}()
-	}
-	var head <-chan time.Time
-	viaRelay := func() (network.Conn, error) { return t.dialRelayed(ctx, p, relayed) }
-	if len(direct) > 0 {
-		run(func() (network.Conn, error) { return t.dialAddrs(ctx, p, direct) })
-		timer := time.NewTimer(relayHead)
-		defer timer.Stop()
-		head = timer.C
-	} else {
-		run(viaRelay)
-		viaRelay = nil
-	}
-	var got result
-	for running > 0 {
+	results := make(chan result, len(stages))
+	var got network.Conn
+	fault := error(errNoAddr)
+	var before error
+	for running, next := 0, 0; ; {
+		var head <-chan time.Time
+		var timer *time.Timer
+		if got == nil && ctx.Err() == nil && next < len(stages) {
+			s, failed := stages[next], before
+			next, running = next+1, running+1
+			go func() {
+				c, err := s.dial(ctx, failed)
+				results <- result{c, err}
+			}()
+			if next < len(stages) {
+				timer = time.NewTimer(s.head)
+				head = timer.C
+			}
+		}
+		if running == 0 {
+			break
+		}
 		select {
 		case <-head:
 		case r := <-results:
 			running--
-			if r.err == nil && got.c == nil {
-				got = r
-				cancel() // and collect the other
-				viaRelay = nil
-			} else if got.c == nil {
-				got.err = r.err
+			switch {
+			case r.err == nil && got == nil:
+				got = r.c
+				cancel()
+			case r.err != nil && got == nil:
+				fault, before = r.err, r.err
 			}
 		}
-		head = nil
-		if viaRelay != nil {
-			run(viaRelay)
-			viaRelay = nil
+		if timer != nil {
+			timer.Stop()
 		}
 	}
-	cancel()
-	return got.c, errOf(got.c, got.err)
+	if got != nil {
+		return got, nil
+	}
+	return nil, fault
 }
 
-func errOf(c network.Conn, err error) error {
-	if c != nil {
-		return nil
-	}
-	return err
-}
-
-// dialAddrs dials p at addrs and nothing else.
-func (t *Transport) dialAddrs(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
-	if len(addrs) == 0 {
-		return nil, errNoAddr
-	}
+// dialAddrs dials p at addrs, which are direct, and nothing else.
+func (t *Transport) dialAddrs(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, within time.Duration) (network.Conn, error) {
 	if p == t.h.ID() {
 		return nil, errSelf
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	return t.dialPeer(network.WithForceDirectDial(ctx, "a link"), p, addrs)
+}
+
+// dialPeer has libp2p dial p at addrs: it takes them from the peer store, and
+// the gate lets nothing else through.
+func (t *Transport) dialPeer(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
 	t.gate.allow(p, addrs)
+	t.h.Peerstore().ClearAddrs(p)
 	t.h.Peerstore().AddAddrs(p, addrs, peerstore.TempAddrTTL)
 	t.swarm.Backoff().Clear(p)
-	c, err := t.swarm.DialPeer(network.WithForceDirectDial(ctx, "a link"), p)
+	c, err := t.swarm.DialPeer(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", transport.ErrUnreachable, shorten(err))
 	}

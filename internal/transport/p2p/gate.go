@@ -21,7 +21,8 @@ import (
 // reach policy allows.
 type gate struct {
 	reach   *reach
-	relayed func(peer.ID) bool // hole punching is on, and p is on a relayed path
+	accepts func(ma.Multiaddr) bool // may an address open one more connection
+	relayed func(peer.ID) bool      // hole punching is on, and p is on a relayed path
 
 	mu    sync.Mutex
 	given map[peer.ID]grant     // addresses being dialled now
@@ -35,7 +36,10 @@ var _ connmgr.ConnectionGater = (*gate)(nil)
 const maxShutOut = 4096
 
 func newGate(r *reach) *gate {
-	return &gate{reach: r, relayed: func(peer.ID) bool { return false }, given: map[peer.ID]grant{}, out: map[peer.ID]time.Time{}}
+	return &gate{
+		reach: r, relayed: func(peer.ID) bool { return false }, accepts: func(ma.Multiaddr) bool { return true },
+		given: map[peer.ID]grant{}, out: map[peer.ID]time.Time{},
+	}
 }
 
 // grant is a leave to dial, good for one attempt.
@@ -115,7 +119,7 @@ func (g *gate) InterceptAddrDial(p peer.ID, m ma.Multiaddr) bool {
 	return kindOf(m) != kindRelay && g.relayed(p) && g.reach.allows(m)
 }
 
-func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+func (g *gate) InterceptAccept(c network.ConnMultiaddrs) bool { return g.accepts(c.RemoteMultiaddr()) }
 
 func (g *gate) InterceptSecured(_ network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
 	if p == "" { // a dial that is to learn the key

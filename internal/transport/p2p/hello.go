@@ -143,7 +143,7 @@ func (t *Transport) shake(ctx context.Context, conn network.Conn) (*link, error)
 }
 
 func (t *Transport) shakeOn(s *stream, key [32]byte, hello []byte) (*id.Handle, error) {
-	_ = s.SetDeadline(time.Now().Add(handshakeTime))
+	_ = s.SetDeadline(time.Now().Add(t.times.shake))
 	if _, err := s.Write(wire.AppendFrame(nil, hello)); err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (t *Transport) onLink(s network.Stream) {
 }
 
 func (t *Transport) answerShake(s network.Stream, key [32]byte) (*id.Handle, error) {
-	_ = s.SetDeadline(time.Now().Add(handshakeTime))
+	_ = s.SetDeadline(time.Now().Add(t.times.shake))
 	theirs, err := wire.ReadFrame(s, transport.MaxHello)
 	if err != nil {
 		t.countFault(err)

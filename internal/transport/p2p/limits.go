@@ -1,8 +1,11 @@
 package p2p
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -21,12 +24,65 @@ import (
 // reads what we receive.
 const maxWindow = 4 << 20
 
-// newMuxer is libp2p's yamux with our window. Its ReadBufSize stays 0 since
-// TLS buffers below.
-func newMuxer() *yamux.Transport {
-	c := *yamux.DefaultTransport.Config()
-	c.MaxStreamWindowSize = maxWindow
-	return (*yamux.Transport)(&c)
+// muxer is libp2p's yamux with our window, and a bound on the streams of one
+// connection. The resource manager has one too, but sees a stream only after
+// yamux has reserved its window, and running out of memory ends connections
+// of others as well; so a connection with too many streams is ended here.
+type muxer struct{ t *Transport }
+
+var _ network.Multiplexer = muxer{}
+
+// Streams of one connection, both ways. A stranger needs identify, a link
+// and a question; a member four bulk streams each way and perhaps circuits.
+const (
+	strangerStreams = 12
+	memberStreams   = 96
+)
+
+func (m muxer) NewConn(c net.Conn, isServer bool, scope network.PeerScope) (network.MuxedConn, error) {
+	cfg := *yamux.DefaultTransport.Config() // its ReadBufSize is 0: TLS buffers below
+	cfg.MaxStreamWindowSize = maxWindow
+	if scope != nil {
+		scope = &streamScope{PeerScope: scope, t: m.t}
+	}
+	return (*yamux.Transport)(&cfg).NewConn(c, isServer, scope)
+}
+
+// streamScope counts the streams of one connection by the spans that yamux
+// begins for them.
+type streamScope struct {
+	network.PeerScope
+	t    *Transport
+	open atomic.Int32
+}
+
+var errStreams = errors.New("too many streams")
+
+func (s *streamScope) BeginSpan() (network.ResourceScopeSpan, error) {
+	n := s.open.Add(1)
+	if n > strangerStreams && (n > memberStreams || !s.t.isLinked(s.Peer())) {
+		s.open.Add(-1)
+		s.t.stats.blockedStreams.Add(1)
+		s.t.flooded(s.Peer())
+		return nil, errStreams // which ends the connection
+	}
+	span, err := s.PeerScope.BeginSpan()
+	if err != nil {
+		s.open.Add(-1)
+		return nil, err
+	}
+	return &streamSpan{ResourceScopeSpan: span, s: s}, nil
+}
+
+type streamSpan struct {
+	network.ResourceScopeSpan
+	s    *streamScope
+	once sync.Once
+}
+
+func (s *streamSpan) Done() {
+	s.once.Do(func() { s.s.open.Add(-1) })
+	s.ResourceScopeSpan.Done()
 }
 
 // newResources builds the resource manager. Every limit that can bite is
@@ -107,7 +163,7 @@ var _ rcmgr.MetricsReporter = (*blocks)(nil)
 // floodStreams refused within floodTime shut a peer out for shutTime. An
 // honest peer opens ten streams or so and reuses them.
 const (
-	floodStreams = 200
+	floodStreams = 32
 	floodTime    = 10 * time.Second
 	shutTime     = 5 * time.Minute
 )

@@ -175,8 +175,8 @@ func (l *link) write() {
 	)
 	for {
 		batch, bytes, move = l.p.take(l, writeBuffer, batch[:0])
-		if now := time.Now(); (len(batch) > 0 || w.Buffered() > 0) && limit.Sub(now) < stallTime/2 {
-			limit = now.Add(stallTime)
+		if now := time.Now(); (len(batch) > 0 || w.Buffered() > 0) && limit.Sub(now) < t.times.stall/2 {
+			limit = now.Add(t.times.stall)
 			_ = l.s.SetWriteDeadline(limit)
 		}
 		var err error
@@ -312,7 +312,7 @@ func (l *link) writeBulk() {
 			}
 			continue
 		}
-		err := writeLong(s, f)
+		err := writeLong(s, f, t.times.stall)
 		t.queued.Add(-int64(len(f)))
 		if err != nil {
 			t.countFault(err)
@@ -331,7 +331,7 @@ func (l *link) writeBulk() {
 }
 
 func (l *link) openBulk() (*stream, error) {
-	ctx, cancel := context.WithTimeout(l.p.t.ctx, handshakeTime)
+	ctx, cancel := context.WithTimeout(l.p.t.ctx, l.p.t.times.shake)
 	defer cancel()
 	return newStream(ctx, l.conn, bulkProto)
 }
@@ -369,8 +369,8 @@ func (l *link) awaitBulk(timer *time.Timer) bool {
 }
 
 // writeLong writes one frame without copying it.
-func writeLong(s network.Stream, f []byte) error {
-	_ = s.SetWriteDeadline(time.Now().Add(stallTime))
+func writeLong(s network.Stream, f []byte, within time.Duration) error {
+	_ = s.SetWriteDeadline(time.Now().Add(within))
 	var header [4]byte
 	binary.BigEndian.PutUint32(header[:], uint32(len(f)))
 	if _, err := s.Write(header[:]); err != nil {
@@ -399,7 +399,8 @@ func (t *Transport) onBulk(s network.Stream) {
 		return
 	}
 	defer cs.bulkIn.Add(-1)
-	if !t.pauseFor(cs.ready, handshakeTime) {
+	// The third message of the handshake may still be under way.
+	if !t.pauseFor(cs.ready, min(2*time.Second, t.times.shake)) {
 		t.stats.badFrames.Add(1)
 		_ = s.Reset()
 		return
@@ -447,7 +448,7 @@ func (t *Transport) readBulk(br *bufio.Reader, s network.Stream, cs *connState) 
 }
 
 // readFrame reads one frame. It waits for the first byte as long as it takes,
-// and then gives the rest frameTime.
+// and then gives the rest times.frame.
 func (t *Transport) readFrame(br *bufio.Reader, s network.Stream, limit int) ([]byte, error) {
 	if _, err := br.Peek(1); err != nil {
 		return nil, err
@@ -455,7 +456,7 @@ func (t *Transport) readFrame(br *bufio.Reader, s network.Stream, limit int) ([]
 	late := false
 	if head := br.Buffered(); head < 4 || !hasFrame(br, limit) {
 		late = true
-		_ = s.SetReadDeadline(time.Now().Add(frameTime))
+		_ = s.SetReadDeadline(time.Now().Add(t.times.frame))
 	}
 	f, err := wire.ReadFrame(br, limit)
 	if late && err == nil {

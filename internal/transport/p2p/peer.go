@@ -37,6 +37,7 @@ type remote struct {
 	refused  error     // why the peer does not want us
 	until    time.Time // refused is taken for granted until then
 	used     time.Time // last Send, link or dial
+	upgraded time.Time // last attempt to get off a relayed path
 	pinned   int       // reasons to keep an idle link: reservations
 }
 
@@ -283,7 +284,7 @@ func (t *Transport) pause(d time.Duration, ch <-chan struct{}) bool {
 // connect makes one attempt to have a link with p at addrs; checked says that
 // they came from peers and the reach policy applies.
 func (t *Transport) connect(p *remote, addrs []string, checked bool) error {
-	ctx, cancel := context.WithTimeout(t.ctx, dialTime+relayHead+handshakeTime)
+	ctx, cancel := context.WithTimeout(t.ctx, dialTime+relayHead+t.times.shake)
 	defer cancel()
 	t.stats.dials.Add(1)
 	list := make([]ma.Multiaddr, 0, len(addrs))
@@ -302,6 +303,27 @@ func (t *Transport) connect(p *remote, addrs []string, checked bool) error {
 		t.dropUnlinked(conn)
 	}
 	return err
+}
+
+// upgrade tries to get from a relayed path to a direct one. p.mu is held.
+func (p *remote) upgrade(now time.Time) {
+	if len(p.links) == 0 || !p.links[0].relayed || now.Sub(p.upgraded) < upgradeTime {
+		return
+	}
+	direct := slices.DeleteFunc(p.addrs(), func(a string) bool {
+		m, err := decodeAddr(a)
+		return err != nil || kindOf(m) == kindRelay
+	})
+	if len(direct) == 0 || !p.t.enter() {
+		return
+	}
+	p.upgraded = now
+	go func() {
+		defer p.t.wg.Done()
+		if err := p.t.connect(p, direct, true); err != nil {
+			p.t.log.Debug("still on a relayed path", "key", fmt.Sprintf("%x", p.key[:4]), "err", err)
+		}
+	}()
 }
 
 // better orders the links to one peer, the one to write on first. Both ends

@@ -24,8 +24,9 @@ import (
 //	ULA)                            or beside an address an operator gave
 //	names                           never: only an operator may give them
 type reach struct {
-	loopback bool
-	private  []netip.Prefix
+	loopback   bool
+	private    []netip.Prefix
+	interfaces func() []netip.Prefix // our addresses with their subnets
 
 	mu    sync.Mutex
 	known map[netip.Prefix]struct{} // from operators: /24 or /64 of what they gave
@@ -39,7 +40,7 @@ type reach struct {
 const maxKnown = 256
 
 func newReach(loopback bool, private []netip.Prefix) *reach {
-	return &reach{loopback: loopback, private: private, known: map[netip.Prefix]struct{}{}}
+	return &reach{loopback: loopback, private: private, interfaces: interfaces, known: map[netip.Prefix]struct{}{}}
 }
 
 // give notes an address that an operator gave.
@@ -123,29 +124,30 @@ func (r *reach) refresh() {
 	if !r.ownAt.IsZero() && now.Sub(r.ownAt) < 10*time.Second {
 		return
 	}
-	r.ownAt = now
+	list := r.interfaces()
+	r.ownAt, r.own, r.only = now, r.own[:0], len(list) > 0
+	for _, p := range list {
+		if ip := p.Addr(); !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+			r.own, r.only = append(r.own, p.Masked()), false
+		}
+	}
+}
+
+func interfaces() []netip.Prefix {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return
+		return nil
 	}
-	r.own, r.only = r.own[:0], true
+	var out []netip.Prefix
 	for _, a := range addrs {
 		n, ok := a.(*net.IPNet)
 		if !ok {
 			continue
 		}
-		ip, ok := netip.AddrFromSlice(n.IP)
-		if !ok {
-			continue
-		}
-		ip = ip.Unmap()
-		if ip.IsLoopback() || ip.IsLinkLocalUnicast() {
-			continue
-		}
-		r.only = false
-		ones, _ := n.Mask.Size()
-		if p, err := ip.Prefix(ones); err == nil {
-			r.own = append(r.own, p)
+		if ip, ok := netip.AddrFromSlice(n.IP); ok {
+			ones, _ := n.Mask.Size()
+			out = append(out, netip.PrefixFrom(ip.Unmap(), ones))
 		}
 	}
+	return out
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
@@ -204,7 +203,7 @@ func (t *Transport) punched(c network.Conn) {
 	}
 	go func() {
 		defer t.wg.Done()
-		ctx, cancel := context.WithTimeout(t.ctx, handshakeTime)
+		ctx, cancel := context.WithTimeout(t.ctx, t.times.shake)
 		defer cancel()
 		if _, err := t.shake(ctx, c); err != nil {
 			t.dropUnlinked(c)
@@ -499,14 +498,7 @@ func (t *Transport) dialRelayed(ctx context.Context, p peer.ID, addrs []ma.Multi
 		}
 		return nil, fault
 	}
-	t.gate.allow(p, ready)
-	t.h.Peerstore().AddAddrs(p, ready, peerstore.TempAddrTTL)
-	t.swarm.Backoff().Clear(p)
-	c, err := t.swarm.DialPeer(network.WithAllowLimitedConn(ctx, "a link"), p)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", transport.ErrUnreachable, shorten(err))
-	}
-	return c, nil
+	return t.dialPeer(network.WithAllowLimitedConn(ctx, "a link"), p, ready)
 }
 
 func errOr(err error) error {

@@ -21,7 +21,7 @@ func (n loopNet) Start(t testing.TB, h *transporttest.Host, addrs []string) tran
 
 func (n loopNet) config(t testing.TB, addrs []string) Config {
 	t.Helper()
-	c := Config{Loopback: true, Listen: []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}}
+	c := Config{Loopback: true, Limits: Limits{LocalAsks: askBurst}, Listen: []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}}
 	if n.quicOnly {
 		c.Listen = c.Listen[1:]
 	}

@@ -42,6 +42,7 @@ type Transport struct {
 	key   [32]byte
 	log   *slog.Logger
 	stats counters
+	times times
 
 	h     host.Host
 	swarm *swarm.Swarm
@@ -74,7 +75,9 @@ var quiet sync.Once
 
 // New starts a transport: it listens, and answers others through host, which
 // must be ready to be called. Close it.
-func New(cfg Config, h transport.Host) (*Transport, error) {
+func New(cfg Config, h transport.Host) (*Transport, error) { return newWith(cfg, h, patience) }
+
+func newWith(cfg Config, h transport.Host, times times) (*Transport, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -87,8 +90,8 @@ func New(cfg Config, h transport.Host) (*Transport, error) {
 		}
 	})
 	t := &Transport{
-		cfg: cfg, host: h, log: cfg.Log, key: [32]byte(cfg.Key.Public().(ed25519.PublicKey)),
-		asks: newAskLimit(), done: make(chan struct{}),
+		cfg: cfg, host: h, log: cfg.Log, times: times, key: [32]byte(cfg.Key.Public().(ed25519.PublicKey)),
+		asks: newAskLimit(cfg.Limits.LocalAsks), done: make(chan struct{}),
 		dialing: make(chan struct{}, maxDials), shaking: make(chan struct{}, maxShaking),
 		longIn: make(chan struct{}, maxLongIn), asking: make(chan struct{}, maxAsks),
 		remotes: map[[32]byte]*remote{}, conns: map[network.Conn]*connState{}, banned: map[id.GUID]struct{}{},
@@ -139,16 +142,17 @@ func (t *Transport) start() error {
 	if !t.cfg.NoRelay && !t.cfg.NoHolePunch {
 		t.gate.relayed = t.onRelay
 	}
+	t.gate.accepts = t.accepts
 	t.h.SetStreamHandler(linkProto, t.onLink)
 	t.h.SetStreamHandler(bulkProto, t.onBulk)
 	t.h.SetStreamHandler(askProto, t.onAsk)
 	for _, m := range listen {
-		if err := t.swarm.Listen(m); err != nil {
+		if err := t.swarm.AddListenAddr(m); err != nil {
 			_ = t.h.Close()
 			if errors.Is(err, syscall.EADDRINUSE) {
 				return fmt.Errorf("p2p: listen on %s: %w", textOf(m), ErrInUse)
 			}
-			return fmt.Errorf("p2p: listen on %s: %w", textOf(m), shorten(err))
+			return fmt.Errorf("p2p: listen on %s: %w", textOf(m), rootOf(err))
 		}
 	}
 	if err := t.startNAT(); err != nil {
@@ -169,7 +173,7 @@ func (t *Transport) options(key crypto.PrivKey, res network.ResourceManager) []l
 		// goes over QUIC.
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
-		libp2p.Muxer(yamux.ID, newMuxer()),
+		libp2p.Muxer(yamux.ID, muxer{t}),
 		libp2p.UserAgent(t.cfg.UserAgent),
 		libp2p.ProtocolVersion("atoll/1"),
 		libp2p.ConnectionGater(t.gate),
@@ -319,7 +323,7 @@ func (t *Transport) Readmit(g id.GUID) {
 // flooded shuts out a peer that goes on opening streams. It is called from
 // inside libp2p's accounting and must not block.
 func (t *Transport) flooded(p peer.ID) {
-	if !t.enter() {
+	if t.gate.isShut(p) || !t.enter() {
 		return
 	}
 	t.stats.floods.Add(1)
@@ -329,6 +333,34 @@ func (t *Transport) flooded(p peer.ID) {
 		defer t.wg.Done()
 		_ = t.swarm.ClosePeer(p)
 	}()
+}
+
+// accepts bounds the connections from one address that have not become
+// links: a quarter of what is allowed in all, so that a stranger cannot use
+// up what members behind the same address need.
+func (t *Transport) accepts(m ma.Multiaddr) bool {
+	ip, ok := ipOf(m)
+	if !ok || kindOf(m) == kindRelay {
+		return true
+	}
+	limit := max(8, t.cfg.Limits.PerAddress/4)
+	if ip.IsLoopback() {
+		limit *= 4
+	}
+	n := 0
+	for _, c := range t.swarm.Conns() {
+		if from, ok := ipOf(c.RemoteMultiaddr()); !ok || from != ip {
+			continue
+		}
+		if cs := t.connOf(c); cs != nil && cs.bare() {
+			n++
+		}
+	}
+	if n >= limit {
+		t.stats.blockedConns.Add(1)
+		return false
+	}
+	return true
 }
 
 // Links lists live connections, one line per peer and path.
@@ -351,7 +383,7 @@ func (t *Transport) Links() []transport.Link {
 // sweep closes what nobody uses and forgets what nobody needs.
 func (t *Transport) sweep() {
 	defer t.wg.Done()
-	tick := time.NewTicker(5 * time.Second)
+	tick := time.NewTicker(t.times.sweep)
 	defer tick.Stop()
 	for {
 		select {
@@ -381,6 +413,7 @@ func (t *Transport) sweepOnce(now time.Time) {
 				idle = append(idle, l)
 			}
 		}
+		p.upgrade(now)
 		if len(p.links) == 0 && !p.dialing && p.pinned == 0 && now.Sub(p.used) > time.Minute {
 			p.dead = true
 			p.flush()
@@ -399,7 +432,7 @@ func (t *Transport) sweepOnce(now time.Time) {
 		l.close()
 	}
 	for _, c := range t.swarm.Conns() {
-		if cs := t.connOf(c); cs != nil && cs.bare() && now.Sub(c.Stat().Opened) > freshTime {
+		if cs := t.connOf(c); cs != nil && cs.bare() && now.Sub(c.Stat().Opened) > t.times.fresh {
 			t.dropUnlinked(c)
 		}
 	}
@@ -476,23 +509,32 @@ func textOf(m ma.Multiaddr) string {
 	return m.String()
 }
 
-// shorten makes libp2p's dial errors, one line per address, into one line.
+// dialFault is libp2p's dial error, one line per address, on one line.
+type dialFault struct {
+	text   string
+	causes []error
+}
+
+func (f *dialFault) Error() string   { return f.text }
+func (f *dialFault) Unwrap() []error { return f.causes }
+
 func shorten(err error) error {
 	var de *swarm.DialError
 	if !errors.As(err, &de) {
 		return err
 	}
-	var parts []string
+	f := &dialFault{}
 	for i, te := range de.DialErrors {
-		if i == id.MaxAddrs {
-			break
+		f.causes = append(f.causes, rootOf(te.Cause))
+		if i < id.MaxAddrs {
+			f.text += "; " + textOf(te.Address) + ": " + rootOf(te.Cause).Error()
 		}
-		parts = append(parts, textOf(te.Address)+": "+rootOf(te.Cause).Error())
 	}
-	if len(parts) == 0 && de.Cause != nil {
+	if len(f.causes) == 0 && de.Cause != nil {
 		return rootOf(de.Cause)
 	}
-	return errors.New(strings.Join(parts, "; "))
+	f.text = strings.TrimPrefix(f.text, "; ")
+	return f
 }
 
 // rootOf follows single wrapping to the cause people know, keeping errno.
