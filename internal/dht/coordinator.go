@@ -17,6 +17,7 @@ type spread struct {
 	key      id.GUID
 	k, need  int
 	standIns bool
+	holds    bool // those who acknowledge hold the bytes then
 	deadline machine.Time
 
 	// send puts the question to t for the first time (fresh) or again. Its
@@ -258,6 +259,9 @@ func (s *spread) finish() {
 	for _, t := range s.targets {
 		n.forget(t.req)
 		whole = whole && t.done
+		if t.done && s.holds {
+			n.nowHolds(s.key, t.p)
+		}
 	}
 	if !whole {
 		n.touch(s.key)
@@ -498,7 +502,7 @@ func (n *Node) sendCopy(s *spread, t *target, c *copyMsg, want func()) {
 				return
 			}
 			n.measure(p, t, start)
-			n.nowHolds(c.guid, p)
+			n.holdsBy(c.guid, p, m.receipts)
 			s.acked(t, m.receipts)
 		case *refuseMsg:
 			if m.code == codeFull {
@@ -526,6 +530,19 @@ func (n *Node) measureLink(size int, d machine.Duration, p *peer) {
 		return
 	}
 	n.rate = max(n.rate-n.rate/64, int64(size)*int64(machine.Second)/int64(max(d, 1)))
+}
+
+// holdsBy notes who holds the bytes that p acknowledged: p, or the node to
+// which it diverted them.
+func (n *Node) holdsBy(g id.GUID, p *peer, rs []Receipt) {
+	if len(rs) > 0 && rs[0].Role == RoleDiverted && rs[0].Node != p.h.GUID {
+		p.fullTill = max(p.fullTill, n.now.Add(n.cfg.Round))
+		if q := n.lookup(rs[0].Node); q != nil {
+			n.nowHolds(g, q)
+		}
+		return
+	}
+	n.nowHolds(g, p)
 }
 
 // nowHolds notes that p has the bytes of g.

@@ -65,12 +65,7 @@ func (v *version) newer(w *version) bool {
 
 func (e *entry) have() bool   { return e.flags&flagHave != 0 }
 func (e *entry) signed() bool { return e.flags&flagSigned != 0 }
-func (e *entry) seq() uint64 {
-	if e.x == nil {
-		return 0
-	}
-	return e.x.ver.seq
-}
+func (e *entry) seq() uint64  { return e.ver().seq }
 
 func (e *entry) extra() *extra {
 	if e.x == nil {

@@ -13,7 +13,7 @@ import (
 //	68 Copy → 69 CopyAck          76 SyncTree → 77 SyncTreeAck    85 GetSigned → 86 SignedIs
 //	70 Get → 71 Block             78 SyncKeys → 79 SyncKeysAck    87 Survey → 88 SurveyAck
 //	                              80 Want → 81 Offer, 68 Copy     89 Challenge → 90 ChallengeAck
-//	                                                              91 Pointer (no answer)
+//	91 Pointer (no answer)        92 Mend → 93 MendAck
 const (
 	kindLocate uint8 = 64 + iota
 	kindLocated
@@ -43,6 +43,8 @@ const (
 	kindChallenge
 	kindChallengeAck
 	kindPointer
+	kindMend
+	kindMendAck
 	kindEnd
 )
 
@@ -151,6 +153,10 @@ func newMessage(kind uint8) body {
 		return &challengeAckMsg{}
 	case kindPointer:
 		return &pointerMsg{}
+	case kindMend:
+		return &mendMsg{}
+	case kindMendAck:
+		return &mendAckMsg{}
 	}
 	return nil
 }

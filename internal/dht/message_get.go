@@ -79,7 +79,7 @@ func (m *headMsg) read(r *wire.Reader)       { m.req = r.U64(); m.guids = readGU
 // head is one line of a HeadAck, in the order of the question.
 type head struct {
 	state  presence
-	role   Role // 0 unless state is have
+	role   Role // of the copy; diverted with state pointer: the copy is elsewhere
 	inSet  bool // by the answering node's view
 	others uint8
 	size   uint32
@@ -282,3 +282,23 @@ func (m *challengeAckMsg) read(r *wire.Reader) {
 	m.state = readPresence(r)
 	r.Into(m.proof[:])
 }
+
+// mendMsg asks a holder to bring a block to its whole set at once.
+type mendMsg struct {
+	req  uint64
+	guid id.GUID
+}
+
+func (*mendMsg) Kind() uint8                 { return kindMend }
+func (m *mendMsg) AppendBody(w *wire.Writer) { w.U64(m.req); w.GUID(m.guid) }
+func (m *mendMsg) read(r *wire.Reader)       { m.req = r.U64(); m.guid = r.GUID() }
+
+// mendAckMsg says how many copies there are now.
+type mendAckMsg struct {
+	req    uint64
+	copies uint8
+}
+
+func (*mendAckMsg) Kind() uint8                 { return kindMendAck }
+func (m *mendAckMsg) AppendBody(w *wire.Writer) { w.U64(m.req); w.U8(m.copies) }
+func (m *mendAckMsg) read(r *wire.Reader)       { m.req = r.U64(); m.copies = r.U8() }

@@ -253,7 +253,8 @@ type stage uint8
 const (
 	stageRoot     stage = 1 // the root, under its delivery lease
 	stageFallback stage = 2 // the next of the set: the root was silent or without lease
-	stageReplica  stage = 3 // a replica, from the coordinator
+	stageReplica  stage = 3 // a replica, from the coordinator or a reader: a vote
+	stageKeep     stage = 4 // a node that should have the record; no vote
 )
 
 type putSignedMsg struct {
@@ -281,7 +282,7 @@ func (m *putSignedMsg) read(r *wire.Reader) {
 	m.req = r.U64()
 	r.Into(m.roster[:])
 	m.stage = stage(r.U8())
-	if m.stage < stageRoot || m.stage > stageReplica {
+	if m.stage < stageRoot || m.stage > stageKeep {
 		r.Fail(wire.ErrValue)
 	}
 	m.hasCAS = r.Bool()

@@ -11,8 +11,6 @@ type digest struct {
 	count uint32
 }
 
-const digestSize = 16 + 4
-
 // kids are the digests of the 16 parts of a range: see split.
 type kids [16]digest
 

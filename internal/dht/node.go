@@ -1,7 +1,6 @@
 package dht
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -106,6 +105,7 @@ func (n *Node) Start(now machine.Time, wall int64, out []machine.Effect) []machi
 	return n.with(now, out, func() {
 		n.setWall(wall)
 		n.started = true
+		n.settlePointers()
 		n.roster, n.members = n.m.Digest(), n.m.Count()
 		n.rebuild()
 		n.later(n.cfg.Tick, n.tick)
@@ -260,6 +260,10 @@ func (n *Node) receive(from *id.Handle, m machine.Message) {
 		n.onChallenge(p, m)
 	case *pointerMsg:
 		n.onPointer(p, m)
+	case *mendMsg:
+		n.onMend(p, m)
+	case *mendAckMsg:
+		n.answer(p, m.req, m)
 	case *locatedMsg:
 		n.answer(p, m.req, m)
 	case *putAckMsg:
@@ -609,14 +613,4 @@ func handles(ps []*peer) []*id.Handle {
 		hs = append(hs, p.h)
 	}
 	return hs
-}
-
-// inOrder returns a map's keys in order, where order reaches effects.
-func inOrder[K cmp.Ordered, V any](m map[K]V) []K {
-	ks := make([]K, 0, len(m))
-	for k := range m {
-		ks = append(ks, k)
-	}
-	slices.Sort(ks)
-	return ks
 }

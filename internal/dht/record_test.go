@@ -164,6 +164,8 @@ func sampleMessages() []machine.Message {
 		&challengeMsg{1, lo, [16]byte{1}},
 		&challengeAckMsg{1, have, [32]byte{1}},
 		&pointerMsg{lo, true, h},
+		&mendMsg{1, lo},
+		&mendAckMsg{1, 3},
 	}
 }
 

@@ -25,7 +25,6 @@ type repair struct {
 	active  int
 	alarm   uint64
 	surplus bool // a question about surplus copies is open
-	sweep   id.GUID
 }
 
 // work is a block whose copies were just confirmed.
@@ -147,6 +146,9 @@ func (n *Node) assess(a *arc, e *entry) {
 // nobody lacks it or nobody has it, and how urgent that is.
 func (n *Node) missing(a *arc, e *entry, c, k, w int) (machine.Time, int) {
 	if c == 0 {
+		if e.flags&flagBad != 0 && e.holders == 0 {
+			return n.now, 0 // others hold it; who, is asked
+		}
 		return machine.Never, 0
 	}
 	class := w + 1
@@ -192,7 +194,8 @@ func (n *Node) patience(a *arc, e *entry, p *peer) machine.Duration {
 
 func (n *Node) lacking(e *entry, p *peer) bool {
 	if p == n.me {
-		return !e.have() && e.flags&flagDiverted == 0 || e.flags&flagBad != 0
+		diverted := e.flags&flagDiverted != 0 && e.x.pointed&n.live != 0
+		return !e.have() && !diverted
 	}
 	return p.bit() != 0 && e.holders&p.bit() == 0
 }
@@ -274,8 +277,11 @@ func (n *Node) confirm(batch []work) {
 				}
 				if hf.h.state == have {
 					e.holders |= n.slot(hf.p)
-				} else {
-					e.holders &^= hf.p.bit()
+					continue
+				}
+				e.holders &^= hf.p.bit()
+				if hf.h.role == RoleDiverted {
+					hf.p.fullTill = max(hf.p.fullTill, n.now.Add(n.cfg.Round))
 				}
 			}
 			r.ready = append(r.ready, w)
@@ -298,6 +304,10 @@ func (n *Node) mend(w work) {
 	c := bitsOf(e.holders & n.live)
 	if e.have() && e.flags&flagBad == 0 {
 		c++
+	}
+	if c == 0 {
+		a.due = min(a.due, n.now.Add(n.cfg.Round))
+		return
 	}
 	due, class := n.missing(a, e, c, k, q)
 	if due > n.now {

@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"bytes"
 	"math/bits"
 
 	"atoll.example/atoll/internal/id"
@@ -32,6 +33,10 @@ func (n *Node) onCopy(p *peer, m *copyMsg) {
 		n.no(p, m.req, &refuseMsg{code: codeBusy, after: 50})
 		return
 	}
+	if len(m.certs) == 0 && len(m.block) > 0 && n.holds(m.guid) {
+		n.compareOwn(p, m)
+		return
+	}
 	n.pending += int64(len(m.block))
 	ok := n.merge(m.guid, m.certs, m.tombs, m.block, m.role, func(r merged) {
 		n.pending -= int64(len(m.block))
@@ -53,6 +58,26 @@ func (n *Node) onCopy(p *peer, m *copyMsg) {
 		n.pending -= int64(len(m.block))
 		n.no(p, m.req, &refuseMsg{code: codeBusy, after: 50})
 	}
+}
+
+// compareOwn: a reader got wrong bytes from here, and sends good ones. If those
+// on the disk differ, they are replaced.
+func (n *Node) compareOwn(p *peer, m *copyMsg) {
+	n.loadBlock(m.guid, func(b []byte) {
+		if bytes.Equal(b, m.block) {
+			n.send(p, &copyAckMsg{req: m.req, guid: m.guid})
+			return
+		}
+		if len(b) > 0 {
+			n.badBlock(m.guid, store.ErrCorrupt)
+		}
+		e := n.tree.get(m.guid)
+		if e == nil || e.dead() || e.flags&flagBad == 0 || !n.merge(m.guid, nil, nil, m.block, max(e.role, RoleReplica), func(r merged) {
+			n.send(p, &copyAckMsg{req: m.req, guid: m.guid, free: r.free})
+		}) {
+			n.no(p, m.req, &refuseMsg{code: codeBusy, after: 50})
+		}
+	})
 }
 
 // roleOf is the role to be named in a receipt: that of the copy that is here.
@@ -246,6 +271,9 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 		b.Urgent = true
 	}
 	switch {
+	case len(block) > 0 && live == 0:
+		f(merged{no: codeBadSig}) // bytes that nobody claims
+		return
 	case len(block) > 0 && (!here || e.flags&flagBad != 0 || e.flags&flagDiverted != 0 && role == RoleReplica):
 		if !n.room(len(block), role) {
 			if here && e.flags&flagDiverted != 0 {

@@ -97,8 +97,11 @@ func (n *Node) headOf(g id.GUID) head {
 	}
 	if e := n.tree.get(g); e != nil {
 		h.size, h.seq = e.size, e.seq()
-		if h.state == have {
+		switch {
+		case h.state == have:
 			h.role = max(e.role, RoleReplica)
+		case e.flags&flagDiverted != 0:
+			h.role = RoleDiverted
 		}
 	}
 	return h

@@ -143,7 +143,7 @@ func (n *Node) push(p *peer, g id.GUID, role Role, f func(ok bool)) {
 				case *copyAckMsg:
 					p.free = m.free
 					n.measureLink(len(b), n.now.Sub(start), p)
-					n.nowHolds(g, p)
+					n.holdsBy(g, p, m.receipts)
 					f(true)
 					return
 				case *refuseMsg:

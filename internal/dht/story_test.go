@@ -1,0 +1,407 @@
+package dht
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/machine/machinetest"
+	"atoll.example/atoll/internal/store"
+)
+
+func tombKey(m *Remove) store.Key {
+	return store.Key{Family: store.Tombstone, GUID: m.GUID, Sub: subKey(m.Owner, m.Claim)}
+}
+
+func blockKey(b []byte) store.Key { return store.Key{Family: store.Block, GUID: GUIDOf(b)} }
+
+// One node of the set is too full: it diverts its copy to a neighbour outside,
+// keeps a pointer, and candidate k+1 has a second one. The block is read
+// through the pointer, survives restarts, and a remove reaches the copy.
+func TestDiversionWithBothPointers(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(8)
+	b := block(31, 50_000)
+	set := w.set(b)
+	full := set[1]
+	full.limit = 100_000
+	d := w.put(w.outsider(b), b)
+	w.run(2 * machine.Second)
+	if w.stats().Diverted != 1 {
+		t.Fatalf("%d copies diverted; receipts %v", w.stats().Diverted, d.Receipts)
+	}
+	hs := w.holders(b)
+	if len(hs) != 3 || slices.Contains(hs, full) {
+		t.Fatal("not three copies beside the full node")
+	}
+	var host *tnodeT
+	for _, x := range hs {
+		if !slices.Contains(set, x) {
+			host = x
+		}
+	}
+	pointers := 0
+	for _, x := range w.nodes {
+		for k := range x.disk {
+			if k.Family == store.Holder {
+				pointers++
+			}
+		}
+	}
+	if pointers != 2 {
+		t.Errorf("%d pointers, want 2", pointers)
+	}
+	ps, err := w.do(w.nodes[0], HeadCmd{idsOf(b)})
+	if err != nil || ps.([]Presence)[0].Copies != 3 {
+		t.Errorf("head: %+v %v", ps, err)
+	}
+	for _, x := range w.nodes {
+		w.crash(x)
+	}
+	for _, x := range w.nodes {
+		w.boot(x)
+	}
+	w.run(time20)
+	before := w.stats().RepairBytes
+	w.run(time20)
+	if after := w.stats().RepairBytes; after != before {
+		t.Errorf("%d bytes copied for a diverted block", after-before)
+	}
+	w.kill(set[0])
+	w.kill(set[2])
+	w.get(full, b)
+	if !slices.Contains(w.holders(b), host) {
+		t.Error("the host lost its copy")
+	}
+	w.boot(set[0])
+	w.boot(set[2])
+	w.run(time20)
+	if _, err := w.do(w.nodes[0], w.removeCmd(b, 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.run(30 * machine.Minute)
+	if h := w.holders(b); len(h) != 0 {
+		t.Errorf("%d copies outlive the remove", len(h))
+	}
+	w.getErr(w.nodes[0], b, ErrNotFound)
+}
+
+// Nobody has room: full, naming nodes; nothing is left behind.
+func TestFull(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(5)
+	for _, x := range w.nodes {
+		x.limit = 100_000
+	}
+	b := block(32, 60_000)
+	_, err := w.do(w.nodes[0], w.putCmd(b, 1))
+	if r, ok := err.(*Refusal); !ok || r.Code != CodeFull {
+		t.Fatalf("put on full disks: %v", err)
+	}
+	if len(w.holders(b)) != 0 {
+		t.Error("a refused put left copies")
+	}
+	// The disk itself says full (ENOSPC): the same.
+	for _, x := range w.nodes {
+		x.limit, x.full = 1<<40, true
+	}
+	if _, err = w.do(w.nodes[0], w.putCmd(b, 1)); err == nil || err.(*Refusal).Code != CodeFull {
+		t.Fatalf("put on disks without space: %v", err)
+	}
+	for _, x := range w.nodes {
+		x.full = false
+	}
+	w.put(w.nodes[0], b)
+}
+
+// A copy rots: the scrub finds it, it is neither served nor counted, and
+// fetched again.
+func TestScrubRefetches(t *testing.T) {
+	cfg := LAN()
+	cfg.ScrubPeriod = machine.Hour
+	w := newWorld(t, cfg)
+	w.grow(5)
+	bs := w.fill(20)
+	x := w.holders(bs[3])[0]
+	x.disk[blockKey(bs[3])] = []byte("rotten")
+	w.run(90 * machine.Minute)
+	if !bytes.Equal(x.disk[blockKey(bs[3])], bs[3]) {
+		t.Error("the bad copy has not been replaced")
+	}
+	if s := w.stats(); s.Corrupt != 1 {
+		t.Errorf("%d corrupt", s.Corrupt)
+	}
+	if s := w.survey(w.nodes[0]); s.Total.Full != 20 {
+		t.Errorf("%+v", s.Total)
+	}
+}
+
+// A rotten copy is met by a read: another replica serves it.
+func TestReadPastRottenCopy(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(5)
+	b := w.fill(1)[0]
+	for _, x := range w.set(b)[:2] {
+		x.disk[blockKey(b)] = []byte("rotten")
+	}
+	w.get(w.outsider(b), b)
+	w.get(w.set(b)[0], b)
+	w.get(w.set(b)[1], b)
+	w.run(time20)
+	for _, x := range w.set(b) {
+		if !bytes.Equal(x.disk[blockKey(b)], b) {
+			t.Error("a bad copy has not been replaced")
+		}
+	}
+}
+
+// A holder sends wrong bytes: the reader notices, reads elsewhere, counts it
+// against the holder, and sends it good ones.
+func TestWrongBytes(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(5)
+	b := w.fill(1)[0]
+	liar := w.set(b)[0]
+	x := w.outsider(b)
+	x.rtt[liar.h.GUID] = 1
+	evil := bytes.Clone(b)
+	evil[20] ^= 1
+	liar.disk[blockKey(b)] = evil
+	w.get(x, b)
+	if s := x.n.Stats(); s.WrongBytes != 1 || s.Strikes != 1 {
+		t.Errorf("wrong bytes %d, strikes %d", s.WrongBytes, s.Strikes)
+	}
+	w.run(machine.Second)
+	if !bytes.Equal(liar.disk[blockKey(b)], b) {
+		t.Error("the holder did not get a good copy")
+	}
+}
+
+// The nearest holder is slow: a second read goes out after 50 ms, within 5 %.
+func TestHedge(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(5)
+	bs := w.fill(40)
+	w.lag = func(_ id.GUID, e machine.Effect) machine.Duration { return machine.Millisecond }
+	for i := range 400 {
+		b := bs[i%40]
+		x := w.outsider(b)
+		for _, y := range w.set(b) {
+			x.rtt[y.h.GUID] = 1000
+		}
+		w.get(x, b)
+	}
+	b := bs[0]
+	slow := w.set(b)[0]
+	x := w.outsider(b)
+	x.rtt[slow.h.GUID] = 1
+	w.lag = func(g id.GUID, e machine.Effect) machine.Duration {
+		if g == slow.h.GUID && e.Kind == machine.Load {
+			return 5 * machine.Second
+		}
+		return machine.Millisecond
+	}
+	start := w.net.Now
+	w.get(x, b)
+	if d := w.net.Now.Sub(start); d > 100*machine.Millisecond {
+		t.Errorf("a hedged read took %d ms", d.Milliseconds())
+	}
+	if x.n.Stats().Hedges == 0 {
+		t.Error("no hedge")
+	}
+}
+
+// Ten wrong inputs in a minute shut a peer out for five.
+func TestStrikesShutOut(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(3)
+	a, b := w.nodes[0], w.nodes[1]
+	good := block(1, 100)
+	cert := w.cert(good, w.owner, 1, uint64(w.wall()))
+	cert.Sig[0] ^= 1
+	for i := range 12 {
+		w.net.Feed(a.h.GUID, machine.Event{Kind: machine.Receive, From: b.h, Msg: &putMsg{req: uint64(i), cert: cert, block: good}})
+	}
+	if s := a.n.Stats(); s.Strikes != 10 || s.ShutOut != 2 {
+		t.Errorf("strikes %d, shut out %d", s.Strikes, s.ShutOut)
+	}
+	w.run(6 * machine.Minute)
+	before := a.n.Stats().ShutOut
+	w.run(machine.Second)
+	if a.n.Stats().ShutOut != before {
+		t.Error("still shut out after six minutes")
+	}
+}
+
+// What an honest client can get wrong is refused with its own code.
+func TestRefusals(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(4)
+	b := block(1, 100)
+	code := func(c PutCmd) string {
+		t.Helper()
+		_, err := w.do(w.nodes[0], c)
+		r, ok := err.(*Refusal)
+		if !ok {
+			t.Fatalf("not refused: %v", err)
+		}
+		return r.Code
+	}
+	c := PutCmd{Cert: w.cert(b, w.owner, 1, uint64(w.wall())+maxFuture+60_000), Block: b}
+	if got := code(c); got != CodeClock {
+		t.Errorf("clock ahead: %s", got)
+	}
+	c = PutCmd{Cert: w.cert(b, w.owner, 1, uint64(w.wall())), Block: b}
+	c.Cert.Pool[5]++
+	if got := code(c); got != CodeNotMember {
+		t.Errorf("other pool: %s", got)
+	}
+}
+
+// Every planted bug that a story can meet is met: the checks that the
+// simulator relies on would notice.
+func TestPlantedBugsShow(t *testing.T) {
+	t.Run("have taken for an acknowledgement", func(t *testing.T) {
+		cfg := LAN()
+		cfg.Bugs.HaveIsAck = true
+		w := newWorld(t, cfg)
+		w.grow(5)
+		b := block(1, 100)
+		w.put(w.nodes[0], b)
+		w.run(machine.Second)
+		w.net.Drop = func(f machinetest.Flight) bool {
+			return f.To.GUID != w.nodes[0].h.GUID && f.From.GUID != w.nodes[0].h.GUID
+		}
+		root := w.set(b)[0]
+		if d := w.putClaim(root, b, 2); len(d.Receipts) >= 2 {
+			t.Error("the bug does not show")
+		}
+	})
+	t.Run("ack before fsync", func(t *testing.T) {
+		cfg := LAN()
+		cfg.Bugs.AckBeforeFsync = true
+		w := newWorld(t, cfg)
+		w.grow(5)
+		w.lag = func(_ id.GUID, e machine.Effect) machine.Duration {
+			if e.Kind == machine.Store {
+				return 10 * machine.Second
+			}
+			return machine.Millisecond
+		}
+		b := block(1, 100)
+		w.put(w.nodes[0], b)
+		if len(w.holders(b)) != 0 {
+			t.Error("the bug does not show")
+		}
+	})
+	t.Run("claim ignored", func(t *testing.T) {
+		cfg := LAN()
+		cfg.Bugs.IgnoreClaim = true
+		w := newWorld(t, cfg)
+		w.grow(5)
+		b := block(1, 100)
+		w.putClaim(w.nodes[0], b, 1)
+		w.putClaim(w.nodes[0], b, 2)
+		w.run(machine.Second)
+		if _, err := w.do(w.nodes[0], w.removeCmd(b, 1)); err != nil {
+			t.Fatal(err)
+		}
+		w.run(machine.Second)
+		if len(w.holders(b)) != 0 {
+			t.Error("the bug does not show")
+		}
+	})
+	t.Run("stand-in dropped", func(t *testing.T) {
+		cfg := LAN()
+		cfg.Bugs.DropStandIn = true
+		w := newWorld(t, cfg)
+		w.grow(6)
+		b := block(1, 100)
+		w.crash(w.set(b)[1])
+		w.crash(w.set(b)[1])
+		w.put(w.set(b)[0], b)
+		w.reseat()
+		w.boot(w.nodes[slices.IndexFunc(w.nodes, func(x *tnodeT) bool { return !x.up })])
+		w.boot(w.nodes[slices.IndexFunc(w.nodes, func(x *tnodeT) bool { return !x.up })])
+		w.run(3 * machine.Second)
+		if w.stats().Surplus == 0 {
+			t.Error("the bug does not show")
+		}
+	})
+}
+
+// Audit counts, proves, and repairs.
+func TestAudit(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(6)
+	bs := w.fill(6)
+	delete(w.set(bs[0])[1].disk, blockKey(bs[0]))
+	evil := bytes.Clone(bs[1])
+	evil[30] ^= 1
+	w.set(bs[1])[2].disk[blockKey(bs[1])] = evil
+	r, err := w.do(w.outsider(bs[1]), AuditCmd{GUIDs: idsOf(bs...), Deep: true, Repair: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := r.([]Audit)
+	if as[0].Valid != 3 || as[0].Repaired != 1 {
+		t.Errorf("lost copy: %+v", as[0])
+	}
+	if as[1].Corrupt != 1 || as[1].Valid < 2 {
+		t.Errorf("corrupt copy: %+v", as[1])
+	}
+	if as[2].Valid != 3 || as[2].Corrupt != 0 || as[2].Missing != 0 {
+		t.Errorf("good block: %+v", as[2])
+	}
+	w.run(time20)
+	for _, b := range bs[:2] {
+		for _, x := range w.set(b) {
+			if !bytes.Equal(x.disk[blockKey(b)], b) {
+				t.Error("not repaired")
+			}
+		}
+	}
+	r, _ = w.do(w.nodes[0], AuditCmd{GUIDs: idsOf(block(999, 10))})
+	if a := r.([]Audit)[0]; a.Valid != 0 || a.Missing != 3 {
+		t.Errorf("nothing there: %+v", a)
+	}
+}
+
+// In a ring larger than the leaf sets, lookups are routed and cached by arc.
+func TestLargerRing(t *testing.T) {
+	cfg := LAN()
+	w := newWorld(t, cfg)
+	w.span = 8
+	w.grow(48)
+	var bs [][]byte
+	for i := range 60 {
+		b := block(uint64(i), 200)
+		w.put(w.nodes[(7*i)%48], b)
+		bs = append(bs, b)
+	}
+	w.run(machine.Second)
+	for i, b := range bs {
+		w.get(w.nodes[(11*i+5)%48], b)
+		for _, x := range w.set(b) {
+			if !slices.Contains(w.holders(b), x) {
+				t.Fatal("a copy is not where it belongs")
+			}
+		}
+	}
+	if w.stats().Locates == 0 {
+		t.Error("nothing was looked up")
+	}
+	w.getErr(w.nodes[3], block(1<<33, 10), ErrNotFound)
+	for i := range 4 {
+		w.kill(w.nodes[i*11])
+	}
+	w.run(20 * machine.Minute)
+	for i, b := range bs {
+		if c := w.liveCopies(b); c < 3 {
+			t.Errorf("%d copies", c)
+		}
+		w.get(w.nodes[(11*i+6)%11+1], b)
+	}
+}
