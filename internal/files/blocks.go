@@ -30,7 +30,12 @@ import (
 const MaxBatch = 256
 
 // PutOptions of a block: zero values mean the pool's k and its W.
-type PutOptions struct{ K, W int }
+type PutOptions struct {
+	K, W int
+	// Known: the pool seems to have the block. Only the claim need travel,
+	// and the bytes where they are asked for.
+	Known bool
+}
 
 // Copies is what a put of a block reached.
 type Copies struct {
@@ -64,10 +69,10 @@ type Audit struct {
 // transfer.
 type Blocks interface {
 	// Put stores block under g, its hash, for a reason named claim, and
-	// returns when the write quorum has synced it. A nil block adds the claim
-	// to a block the pool has; if it has not, Put fails and is called again
-	// with the bytes. The implementation may keep block for ever: it is never
-	// changed.
+	// returns when the write quorum has synced it. The bytes are given always,
+	// with opt.Known as well: the certificate states their size, and the pool
+	// may have lost them. The implementation may keep block for ever: it is
+	// never changed.
 	Put(ctx context.Context, g id.GUID, block []byte, claim [16]byte, opt PutOptions) (Copies, error)
 	// Get returns the bytes named g, whose hash it has checked. They may be
 	// shared: the caller does not change them.

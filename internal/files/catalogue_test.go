@@ -115,7 +115,7 @@ func TestCatalogueDamagedLines(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "catalogue")
 	good := entry(1, "good").line()
 	flipped := []byte(entry(2, "flipped").line())
-	flipped[20] ^= 1
+	flipped[7] ^= 1 // a digit of the time: nothing but the checksum notices
 	lines := []string{
 		good, string(flipped), strings.Repeat("x", 3*maxLine), strings.Repeat("y", 200<<10), "",
 		withSum("2 + 1 2 3"), withSum("1 - xyz"), withSum("1 + 1 -5 " + entry(1, "").Link.Text() + ` "n"`), entry(3, "last").line(),

@@ -29,7 +29,6 @@ const (
 	codeChanged     = "changed"
 	codeExists      = "exists"
 	codeFull        = "full"
-	codeClaims      = "claims" // a block has all the claims an owner may place on it
 	codeCorrupt     = "corrupt"
 	codeDiskFailed  = "disk_failed"
 )

@@ -50,6 +50,7 @@ type pool struct {
 	onPut func(g id.GUID, block []byte) error
 	onGet func(g id.GUID, block []byte) ([]byte, error)
 	onAny func(op string) error
+	onEnd func(g id.GUID) // of a claim
 	// wait is called without the lock, so that a test can hold calls up.
 	wait func(ctx context.Context, op string) error
 }
@@ -84,13 +85,13 @@ func (p *pool) enter(ctx context.Context, op string) (leave func(), err error) {
 	return p.mu.Unlock, err
 }
 
-func (p *pool) Put(ctx context.Context, g id.GUID, block []byte, claim [16]byte, _ PutOptions) (Copies, error) {
+func (p *pool) Put(ctx context.Context, g id.GUID, block []byte, claim [16]byte, opt PutOptions) (Copies, error) {
 	leave, err := p.enter(ctx, "put")
 	defer leave()
 	if err != nil {
 		return Copies{}, err
 	}
-	if block != nil && seal.BlockGUID(block) != g {
+	if seal.BlockGUID(block) != g {
 		return Copies{}, refuse("bad_name")
 	}
 	if len(block) > seal.MaxBlock {
@@ -102,14 +103,13 @@ func (p *pool) Put(ctx context.Context, g id.GUID, block []byte, claim [16]byte,
 		}
 	}
 	_, known := p.blocks[g]
-	if block == nil && !known {
-		return Copies{}, refuse("not_found")
-	}
 	if !known {
 		p.blocks[g] = block
 		p.claims[g] = make(map[[16]byte]bool)
 	}
-	p.sent += int64(len(block))
+	if !known || !opt.Known {
+		p.sent += int64(len(block))
+	}
 	p.claims[g][claim] = true
 	return Copies{Min: 2, Target: fakeK, Known: known}, nil
 }
@@ -156,6 +156,9 @@ func (p *pool) Remove(ctx context.Context, g id.GUID, claim [16]byte) (bool, err
 	defer leave()
 	if err != nil {
 		return false, err
+	}
+	if p.onEnd != nil {
+		p.onEnd(g)
 	}
 	delete(p.claims[g], claim)
 	if len(p.claims[g]) > 0 {
@@ -229,7 +232,7 @@ func (p *pool) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.calls = make(map[string]int)
-	p.onPut, p.onGet, p.onAny, p.wait = nil, nil, nil, nil
+	p.onPut, p.onGet, p.onAny, p.onEnd, p.wait = nil, nil, nil, nil, nil
 	p.most, p.sent = 0, 0
 }
 

@@ -1,6 +1,8 @@
 package files
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -29,6 +31,7 @@ type part struct {
 	name  string
 	data  *os.File
 	state *os.File
+	fresh bool // nothing was written to it before
 
 	mu   sync.Mutex // guards bits
 	bits []byte
@@ -82,6 +85,7 @@ func openPart(root *os.Root, name string, g id.GUID, total uint64, chunk uint32,
 	if p.load(head) {
 		return p, nil
 	}
+	p.fresh = true
 	clear(p.bits)
 	if err = errors.Join(p.data.Truncate(0), p.state.Truncate(0)); err != nil {
 		return p, err
@@ -121,6 +125,41 @@ func (p *part) marked(index int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.bits[index/8]>>(index%8)&1 == 1
+}
+
+// zero makes a hole of the file one of the part. A fresh part has nothing to
+// overwrite there; an earlier one may, whatever it was that wrote it.
+func (p *part) zero(ctx context.Context, off, length int64, buf []byte) error {
+	if p.fresh {
+		return nil
+	}
+	for end := off + length; off < end; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		at, err := nextData(p.data, off)
+		if errors.Is(err, io.EOF) || err == nil && at >= end {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n, err := p.data.ReadAt(buf[:min(int64(len(buf)), end-at)], at)
+		if n == 0 && errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if bytes.ContainsFunc(buf[:n], func(r rune) bool { return r != 0 }) {
+			clear(buf[:n])
+			if _, err := p.data.WriteAt(buf[:n], at); err != nil {
+				return err
+			}
+		}
+		off = at + int64(n)
+	}
+	return nil
 }
 
 // mark records that a chunk was written.

@@ -107,6 +107,7 @@ func (t *saving) run(ctx context.Context) error {
 	chunk := root.Root.ChunkSize
 	t.bufs.New = func() any { b := make([]byte, 0, int(chunk)+seal.Overhead); return &b }
 	t.jobs = make(chan leaf)
+	blank := make([]byte, chunk)
 	g := newGroup(ctx)
 	g.run(func(ctx context.Context) error {
 		defer close(t.jobs)
@@ -114,7 +115,7 @@ func (t *saving) run(ctx context.Context) error {
 		r.yield = func(ctx context.Context, l leaf) error {
 			if l.hole { // the file is sparse where nothing is written
 				t.meter.add(l.length, 0, false)
-				return nil
+				return t.part.zero(ctx, l.offset, l.length, blank)
 			}
 			return give(ctx, t.jobs, l)
 		}

@@ -21,9 +21,9 @@ type sealedBlock struct {
 	read  seal.ReadKey
 }
 
-// store puts a block until it is acknowledged. known: try without bytes
-// first. Refused as full, it takes another name, and so another place, up to
-// three times: file diversion.
+// store puts a block until it is acknowledged. Refused as full, it takes
+// another name, and so another place, up to three times: file diversion.
+// known: the pool seems to have it under its first name.
 func (u *upload) store(ctx context.Context, b sealedBlock, known bool, again func(salt uint8) (sealedBlock, error)) (ack, error) {
 	full := &FullError{GUID: b.guid}
 	for salt := uint8(0); ; salt++ {
@@ -34,8 +34,7 @@ func (u *upload) store(ctx context.Context, b sealedBlock, known bool, again fun
 				min: uint8(min(c.Min, maxPlaces)), target: uint8(min(c.Target, maxPlaces)),
 			}, nil
 		}
-		code := Code(err)
-		if code != codeFull && code != codeClaims {
+		if Code(err) != codeFull {
 			return ack{}, fmt.Errorf("block %s: %w", b.guid.Short(), err)
 		}
 		full.add(err)
@@ -59,27 +58,20 @@ func (u *upload) store(ctx context.Context, b sealedBlock, known bool, again fun
 func (u *upload) putBlock(ctx context.Context, b sealedBlock, known bool) (Copies, error) {
 	u.meter.begin(b.guid)
 	defer u.meter.end(b.guid)
+	opt := u.opt
+	opt.Known = known
 	for try := 1; ; try++ {
 		if err := u.window.acquire(ctx); err != nil {
 			return Copies{}, err
 		}
-		bytes := b.bytes
-		if known {
-			bytes = nil
-		}
-		c, err := u.c.cfg.Blocks.Put(ctx, b.guid, bytes, u.journal.head.Claim, u.opt)
+		c, err := u.c.cfg.Blocks.Put(ctx, b.guid, b.bytes, u.journal.head.Claim, opt)
 		u.window.release(err)
 		if err == nil {
-			c.Known = c.Known || known
 			return c, nil
 		}
 		u.meter.refused(b.guid, err)
 		if ctx.Err() != nil {
 			return Copies{}, context.Cause(ctx)
-		}
-		if known && Code(err) != codeBusy {
-			known, try = false, try-1 // whatever it was, it may be that the bytes are wanted
-			continue
 		}
 		if again := u.window.retry(ctx, try, err); again != nil {
 			return Copies{}, again

@@ -224,7 +224,9 @@ func (u *upload) prepare(ctx context.Context, batch []*chunk) error {
 	if size < u.c.cfg.ChunkSize/4 {
 		return nil
 	}
+	u.meter.begin(gs[0]) // if it hangs, that is where
 	found, err := u.c.cfg.Blocks.Head(ctx, gs)
+	u.meter.end(gs[0])
 	if err != nil || len(found) != len(gs) {
 		return ctx.Err() // the question only saves bytes: without an answer they are sent
 	}

@@ -16,6 +16,7 @@ const (
 	busyMost     = 60                    // of one block
 	retryBase    = 50 * time.Millisecond // doubled each time, jittered
 	retryCeiling = 5 * time.Second
+	growAfter    = 4 // windows; a pool that takes 3 at once refused 18 % of 1,000 blocks at 1, 6 % at 4 (TestBusyNarrowsTheWindow)
 )
 
 // window bounds the blocks in transfer of one file: additive increase,
@@ -45,15 +46,15 @@ func (w *window) acquire(ctx context.Context) error {
 	return err
 }
 
-// release gives the place back. busy halves the window, success widens it by
-// one place a window.
+// release gives the place back. busy halves the window, growAfter windows of
+// success widen it by one place.
 func (w *window) release(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case err == nil:
 		w.budget = min(w.budget+retryPermil, retryBurst*1000)
-		if w.streak++; w.streak >= w.limit && w.limit < w.most {
+		if w.streak++; w.streak >= growAfter*w.limit && w.limit < w.most {
 			w.streak = 0
 			w.limit++
 			if w.excess > 0 {
