@@ -17,6 +17,8 @@ type link struct {
 	have    bool // theirs is set
 	active  bool // their arc is active
 	waits   uint8
+
+	repliedAt machine.Time // last answer to an ack
 }
 
 type sentNonce struct {
@@ -125,7 +127,7 @@ func (n *Node) beatBody(r uint32, flags uint8) BeatBody {
 		if n.held(s) < n.now.Add(n.period()) {
 			b.Flags |= beatWant
 		}
-		if b.Hold == noEcho || p.flags&fSuspect != 0 {
+		if b.Hold == noEcho || p.flags&fSuspect != 0 || !n.mayVouch() {
 			continue // nothing to count the lease from, or perhaps nobody to hold it
 		}
 		if at := n.ledger.BlockedUntil(n.now, s, p.h.GUID); at > n.now && !n.cfg.Bugs.GrantEarly {
@@ -182,7 +184,11 @@ func (n *Node) onBeat(r uint32, b *BeatBody, ack bool) {
 	if ack {
 		n.stop(tBeatWait, r)
 		l.waits = 0
-		if b.Flags&beatWant != 0 && n.mayGrant(r) {
+		// Once a round trip at most: were every ack answered by an ack, two
+		// nodes at odds would never fall silent, and their nonces would be
+		// forgotten before they are echoed.
+		if b.Flags&beatWant != 0 && n.mayGrant(r) && (l.repliedAt == 0 || n.now.Sub(l.repliedAt) >= n.probeTimeout(n.peer(r))) {
+			l.repliedAt = n.now
 			n.sendBeat(r, true, 0)
 		}
 		return
@@ -193,10 +199,21 @@ func (n *Node) onBeat(r uint32, b *BeatBody, ack bool) {
 	n.sendBeat(r, true, 0)
 }
 
+// mayVouch reports whether this node may grant leases at all. A joiner may not
+// until it has held leases from both its neighbours at once: its place may be
+// under a lease that one of them gave to a node evicted by error, and what it
+// does not own it cannot grant. After a whole lease any such has lapsed.
+func (n *Node) mayVouch() bool {
+	if !n.vested && n.now >= n.readyAt.Add(max(n.cfg.Lease, n.cfg.ActiveLease)) {
+		n.vested = true
+	}
+	return n.vested
+}
+
 // mayGrant reports whether a lease could be given to r now.
 func (n *Node) mayGrant(r uint32) bool {
 	for _, s := range ring.Sides {
-		if n.state == Ready && n.nb[s] == r && n.ledger.BlockedUntil(n.now, s, n.peer(r).h.GUID) <= n.now {
+		if n.state == Ready && n.mayVouch() && n.nb[s] == r && n.ledger.BlockedUntil(n.now, s, n.peer(r).h.GUID) <= n.now {
 			return true
 		}
 	}
@@ -239,6 +256,10 @@ func (n *Node) takeBeat(r uint32, b *BeatBody) {
 			n.ledger.Take(s.Other(), p.h.GUID, p.h.Epoch, until)
 		}
 	}
+	if !n.vested && n.state == Ready && n.held(ring.Left) > n.now && n.held(ring.Right) > n.now {
+		n.vested = true
+		n.grantDue()
+	}
 	n.retryOwned()
 }
 
@@ -250,7 +271,7 @@ func (n *Node) grantDue() {
 	}
 	for _, s := range ring.Sides {
 		r := n.nb[s]
-		if r == 0 || s == ring.Right && r == n.nb[ring.Left] {
+		if r == 0 {
 			continue
 		}
 		g := n.peer(r).h.GUID
@@ -258,7 +279,7 @@ func (n *Node) grantDue() {
 		for _, o := range n.ledger.Outstanding(n.now, s) {
 			given = given || o.Peer == g
 		}
-		if !given {
+		if !given && n.ledger.BlockedUntil(n.now, s, g) <= n.now {
 			n.sendBeat(r, false, 0)
 		}
 	}
@@ -302,7 +323,9 @@ func (n *Node) neighboursChanged(joiner uint32) {
 		n.nb[s] = cur
 		switch {
 		case joiner != 0 && cur == joiner:
-			n.ledger.Admit(s, n.peer(joiner).h.GUID)
+			if old != 0 {
+				n.ledger.Admit(s, n.peer(joiner).h.GUID, n.peer(old).h.GUID)
+			}
 			n.ledger.Carry(s)
 		case old != 0:
 			n.returnLease(s)
@@ -370,7 +393,7 @@ func (n *Node) owns(k id.GUID) kbr.Ownership {
 // neighbours, if leases from both hold, and not past the border with anyone
 // who still holds a grant of ours.
 func (n *Node) ownership() kbr.Ownership {
-	if n.state != Ready || n.now < n.ownedAfter {
+	if n.state != Ready || n.now < n.ownedAfter || len(n.leaf.All()) == 0 && !n.mayVouch() {
 		return kbr.Ownership{}
 	}
 	all := n.leaf.All()

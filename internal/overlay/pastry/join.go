@@ -22,7 +22,8 @@ const (
 type joining struct {
 	since    machine.Time
 	contacts []uint32 // seeds and remembered nodes
-	next     int      // round robin
+	next     int      // round robin among contacts
+	other    int      // and among all peers
 	ready    []uint32 // contacts that said they are ready
 	smaller  bool     // an unready contact has a smaller GUID
 	ringSeen bool     // some ready node answered
@@ -33,6 +34,7 @@ type joining struct {
 
 	nonce   uint64
 	sent    machine.Time
+	via     uint32 // the contact that got our Join
 	lock    uint64
 	p, s    uint32
 	ackP    bool
@@ -80,8 +82,13 @@ func (n *Node) joinAttempt() {
 	if n.state != Joining && n.state != Settling {
 		return
 	}
-	n.abandonJoin()
 	j := &n.join
+	if j.nonce != 0 && j.lock == 0 && n.now.Sub(j.sent) < n.cfg.JoinWait {
+		n.send(j.via, &Join{X: n.self, Nonce: j.nonce}) // it, or the reply, may be lost
+		n.set(tJoin, 0, n.joinRetry())
+		return
+	}
+	n.abandonJoin()
 	for len(j.ready) > 0 {
 		i := n.rnd.IntN(len(j.ready))
 		r := j.ready[i]
@@ -100,6 +107,17 @@ func (n *Node) joinAttempt() {
 			n.pingPeer(r)
 		}
 	}
+	// Whoever an earlier attempt made known may know the way when no contact
+	// lives any more.
+	known := len(n.peers.list) - 1
+	for i, asked := 0, 0; i < known && asked < maxContacts; i++ {
+		r := uint32(1 + (j.other+i)%known)
+		if p := n.peer(r); p.h != nil && p.ping == nil && p.flags&(fForgotten|fLeft) == 0 {
+			n.pingPeer(r)
+			asked++
+		}
+	}
+	j.other += maxContacts
 	n.joinLater(0)
 }
 
@@ -140,10 +158,16 @@ func (n *Node) readyContact(r uint32) {
 }
 
 func (n *Node) sendJoin(r uint32) {
-	n.join.nonce = n.nonce()
-	n.join.sent = n.now
-	n.send(r, &Join{X: n.self, Nonce: n.join.nonce})
-	n.set(tJoin, 0, n.cfg.JoinWait)
+	j := &n.join
+	j.nonce, j.sent, j.via = n.nonce(), n.now, r
+	n.send(r, &Join{X: n.self, Nonce: j.nonce})
+	n.set(tJoin, 0, n.joinRetry())
+}
+
+// joinRetry is when a Join is sent again: its way has some hops, and two
+// nodes take locks at its end.
+func (n *Node) joinRetry() machine.Duration {
+	return min(max(3*n.rto(n.peer(n.join.via)), n.cfg.ProbeMin), n.cfg.JoinWait)
 }
 
 // abandonJoin forgets an attempt that came to nothing.
@@ -196,7 +220,9 @@ func (n *Node) onJoinReply(r uint32, m *JoinReply) {
 	// set holds the whole ring until it overflows.
 	n.leaf.Wrap()
 	n.insertLeaf(r, 0)
-	n.ask(r)
+	for _, l := range n.leaf.All() {
+		n.ask(l.Ref) // those of an earlier attempt may be dead
+	}
 	n.candidate(j.s)
 	for _, h := range m.L {
 		if h.GUID != n.me {
@@ -371,7 +397,22 @@ func (n *Node) becomeReady() {
 	for i := range n.nb {
 		n.nb[i] = 0
 	}
+	n.readyAt = n.now
+	if n.leaf.Len() == 0 {
+		n.vested = n.ownedAfter <= n.now
+	} else if l, r := n.leaf.At(ring.Left, 0), n.leaf.At(ring.Right, 0); !n.vested {
+		n.vested = n.ledger.HeldUntil(ring.Left, l.GUID, n.peer(l.Ref).h.Epoch) > n.now &&
+			n.ledger.HeldUntil(ring.Right, r.GUID, n.peer(r.Ref).h.Epoch) > n.now
+	}
+	if !n.vested {
+		n.set(tGrant, 0, max(n.cfg.Lease, n.cfg.ActiveLease))
+	}
 	n.neighboursChanged(0)
+	for _, r := range n.nb {
+		if r != 0 && !n.armed(tBeatWait, r) {
+			n.sendBeat(r, false, 0) // they wait for our lease
+		}
+	}
 	n.set(tBeat, 0, machine.Jitter(n.rnd, n.period()/2, 900_000))
 	n.exchangeSoon(n.cfg.ExchangeNear)
 	n.set(tGossip, 0, machine.Jitter(n.rnd, n.gossip, 200_000))

@@ -33,10 +33,7 @@ func (n *Node) Leave(now machine.Time, out []machine.Effect) []machine.Effect {
 				}
 			}
 		}
-		left, right := n.refs()
-		for _, m := range n.leaf.All() {
-			n.send(m.Ref, &Leave{Left: left, Right: right})
-		}
+		n.sayGoodbye()
 	}
 	for _, k := range []timerKind{tBeat, tSilence, tGrant, tJoin, tSettle, tJoined, tExchange, tGossip, tTable, tHeal, tAlone, tSave} {
 		n.stop(k, 0)
@@ -49,8 +46,20 @@ func (n *Node) Leave(now machine.Time, out []machine.Effect) []machine.Effect {
 	return n.out
 }
 
+func (n *Node) sayGoodbye() {
+	left, right := n.refs()
+	for _, m := range n.leaf.All() {
+		n.send(m.Ref, &Leave{Left: left, Right: right})
+	}
+}
+
+// leaveStep repeats the goodbye, which nobody acknowledges, and ends the leave
+// when nothing is under way any more.
 func (n *Node) leaveStep() {
 	waited := n.now.Sub(n.leftSince)
+	if waited < 400*machine.Millisecond {
+		n.sayGoodbye()
+	}
 	if waited < n.cfg.LeaveWait && (len(n.flights) > 0 || len(n.waiting) > 0 || waited < 500*machine.Millisecond) {
 		n.set(tLeave, 0, 100*machine.Millisecond)
 		return
@@ -64,7 +73,12 @@ func (n *Node) leaveStep() {
 // ours to consider.
 func (n *Node) onLeave(r uint32, m *Leave) {
 	p := n.peer(r)
+	if p.flags&fLeft != 0 {
+		return
+	}
 	p.flags = p.flags&^fReady | fLeft
+	p.failedAt = n.now
+	n.died(r)
 	n.trace("pastry.goodbye", p.h.GUID, id.GUID{}, 0, "")
 	for _, s := range ring.Sides {
 		n.ledger.Returned(s, p.h.GUID)

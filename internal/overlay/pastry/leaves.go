@@ -12,12 +12,16 @@ import (
 // are not believed enough to probe again.
 const recentDeath = 60 * machine.Second
 
+// askAgain is when a candidate that did not answer may be asked again.
+const askAgain = 15 * machine.Second
+
 // insertLeaf puts the verified, ready peer r into the leaf set if it belongs
 // there. joiner is r if r has just been admitted, else 0.
 func (n *Node) insertLeaf(r, joiner uint32) bool {
 	p := n.peer(r)
 	added, out, dropped := n.leaf.Insert(ring.Member{GUID: p.h.GUID, Ref: r})
 	if !added {
+		n.estimate = n.leaf.Estimate() // it may have shown that there are more
 		return false
 	}
 	p.flags |= fLeaf
@@ -39,6 +43,11 @@ func (n *Node) removeLeaf(r uint32) {
 	near := n.isNear(p.h.GUID)
 	n.leaf.Remove(p.h.GUID)
 	p.flags &^= fLeaf
+	if n.leaf.Len() == 0 && p.flags&fLeft == 0 {
+		// Alone, as far as we can tell. Whoever is cut off from us may hold a
+		// lease for a while yet.
+		n.ownedAfter = max(n.ownedAfter, n.now.Add(max(n.cfg.Lease, n.cfg.ActiveLease)))
+	}
 	n.updates = append(n.updates, update{p.h, false})
 	n.leavesChanged(p.h.GUID, 0)
 	if near {
@@ -89,12 +98,12 @@ func (n *Node) refs() (left, right []Ref) {
 	return n.lsLeft, n.lsRight
 }
 
-// failedRefs lists nodes evicted lately that would otherwise be leaves.
+// failedRefs lists nodes that were evicted or left lately and would otherwise be leaves.
 func (n *Node) failedRefs() []Ref {
 	list := []Ref{}
 	for _, r := range n.deaths {
 		p := n.peer(r)
-		if p.h != nil && p.flags&fFailed != 0 && n.now.Sub(p.failedAt) < recentDeath && len(list) < maxFailed && n.leaf.Wants(p.h.GUID) {
+		if p.h != nil && p.flags&(fFailed|fLeft) != 0 && n.now.Sub(p.failedAt) < recentDeath && len(list) < maxFailed && n.leaf.Wants(p.h.GUID) {
 			list = append(list, refOf(p.h))
 		}
 	}
@@ -141,9 +150,8 @@ func (n *Node) askTimeout(r uint32) {
 	n.askDone(r)
 	if p.flags&fLeaf != 0 {
 		n.suspect(r)
-	} else if p.flags&fFailed == 0 {
-		p.flags |= fFailed
-		p.failedAt = n.now
+	} else {
+		n.exchangeSoon(askAgain) // three lost messages prove nothing
 	}
 	n.settleSoon()
 }
@@ -209,7 +217,14 @@ func (n *Node) rumour(f Ref) (fetch bool) {
 		return n.leaf.Wants(g)
 	}
 	p := n.peer(r)
-	if f.Epoch < p.h.Epoch || p.flags&fFailed != 0 && f.Epoch == p.h.Epoch && n.now.Sub(p.failedAt) < recentDeath {
+	if f.Epoch < p.h.Epoch {
+		return false
+	}
+	if p.flags&fFailed != 0 && f.Epoch == p.h.Epoch && n.now.Sub(p.failedAt) < recentDeath ||
+		p.flags&(fLeaf|fVerified) == 0 && p.asked != 0 && n.now.Sub(p.asked) < askAgain/2 {
+		if p.flags&fLeft == 0 && n.leaf.Wants(p.h.GUID) {
+			n.exchangeSoon(askAgain) // we are at odds: come back to it
+		}
 		return false
 	}
 	if f.Epoch > p.h.Epoch && (p.claimed == nil || p.claimed.Epoch < f.Epoch) {
@@ -238,6 +253,9 @@ func (n *Node) onLSProbe(r uint32, m *LSProbe) {
 			n.doubt(q)
 		}
 	}
+	if m.Ready {
+		n.missed(r, m)
+	}
 	before := n.leaf.Len()
 	n.rumours(r, m.Left, m.Right)
 	if m.Reply {
@@ -251,6 +269,28 @@ func (n *Node) onLSProbe(r uint32, m *LSProbe) {
 		n.repairLeaves()
 	}
 	n.settleSoon()
+}
+
+// missed looks for leaves of ours that r, which should have them too, does not
+// name: either r has not heard of their birth, and learns of it from us, or we
+// have not heard of their death. They are probed.
+func (n *Node) missed(r uint32, m *LSProbe) {
+	var lo, span uint64
+	whole := !n.parted(m)
+	if !whole {
+		lo = m.Left[len(m.Left)-1].Prefix
+		span = m.Right[len(m.Right)-1].Prefix - lo
+	}
+	for _, l := range n.leaf.All() {
+		pre := prefix(l.GUID)
+		if l.Ref == r || !whole && pre-lo >= span || n.now.Sub(n.peer(l.Ref).heard) < n.cfg.ExchangeNear {
+			continue
+		}
+		is := func(f Ref) bool { return f.Prefix == pre }
+		if !slices.ContainsFunc(m.Left, is) && !slices.ContainsFunc(m.Right, is) {
+			n.doubt(l.Ref)
+		}
+	}
 }
 
 // rumours considers the leaves that r names.
@@ -286,7 +326,8 @@ func (n *Node) close(r uint32, m *LSProbe) {
 		}
 		list, other = m.Left, ring.Right
 	}
-	meets := false
+	// Nobody beyond either end: that is where the ring closes.
+	meets := len(list) == 0 && n.leaf.Count(other) == 0
 	for _, l := range [2][]Ref{m.Left, m.Right} {
 		for _, f := range l {
 			if f.Prefix == prefix(n.me) {

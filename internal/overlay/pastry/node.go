@@ -97,6 +97,8 @@ type Node struct {
 	nb          [2]uint32
 	ledger      ring.Ledger
 	ownedAfter  machine.Time // a restarted member owns nothing before
+	readyAt     machine.Time
+	vested      bool // has held both leases since, see mayVouch
 	activeUntil machine.Time
 	nonces      uint64
 
@@ -125,6 +127,7 @@ type Node struct {
 	gossipNews bool
 	changed    bool // since the last save
 	saved      machine.Time
+	everSaved  bool
 	estimate   int64 // of N, refreshed when the leaf set changes
 	leftSince  machine.Time
 
@@ -373,7 +376,11 @@ func (n *Node) settleUp() {
 		}
 	}
 	if n.changed && n.state == Ready && !n.armed(tSave, 0) {
-		n.set(tSave, 0, max(0, n.saved.Add(n.cfg.SaveEvery).Sub(n.now)))
+		wait := machine.Duration(0)
+		if n.everSaved {
+			wait = max(0, n.saved.Add(n.cfg.SaveEvery).Sub(n.now))
+		}
+		n.set(tSave, 0, wait)
 	}
 }
 

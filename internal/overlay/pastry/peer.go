@@ -194,8 +194,10 @@ func (n *Node) sweep() {
 			continue
 		}
 		switch {
-		case p.flags&fFailed != 0 && n.now.Sub(p.failedAt) < n.cfg.FailedFor:
+		case p.flags&(fFailed|fLeft) != 0 && n.now.Sub(p.failedAt) < n.cfg.FailedFor:
 			failed = append(failed, old{uint32(r), p.failedAt})
+		case p.flags&(fFailed|fLeft) != 0:
+			n.peers.remove(uint32(r))
 		case p.flags&fVerified != 0 && n.now.Sub(p.heard) < n.cfg.RememberFor || n.keep(p):
 			live = append(live, old{uint32(r), p.heard})
 		default:

@@ -126,7 +126,7 @@ func (p *pool) grow(from, to int) {
 
 func (p *pool) tail() string {
 	s := ""
-	for _, l := range p.log[max(0, len(p.log)-60):] {
+	for _, l := range p.log[max(0, len(p.log)-400):] {
 		s += l + "\n"
 	}
 	return s
@@ -162,6 +162,13 @@ func guids(hs []*id.Handle) []id.GUID {
 	return list
 }
 
+func shorts(list []id.GUID) (s []string) {
+	for _, g := range list {
+		s = append(s, g.Short())
+	}
+	return s
+}
+
 // converged reports whether every live node has its true leaf set.
 func (p *pool) converged() bool { return p.diverged() == "" }
 
@@ -175,7 +182,8 @@ func (p *pool) diverged() string {
 		wl, wr := wantLeaves(live, g, p.cfg.LeafSet)
 		l, r := n.LeafSet()
 		if !slices.Equal(guids(l), wl) || !slices.Equal(guids(r), wr) {
-			return fmt.Sprintf("%s has %d+%d leaves (wrapped %v), want %d+%d", g.Short(), len(l), len(r), n.leaf.Wrapped(), len(wl), len(wr))
+			return fmt.Sprintf("%s has leaves %v %v (wrapped %v), want %v %v",
+				g.Short(), shorts(guids(l)), shorts(guids(r)), n.leaf.Wrapped(), shorts(wl), shorts(wr))
 		}
 	}
 	return ""

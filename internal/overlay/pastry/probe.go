@@ -148,6 +148,9 @@ func (n *Node) evict(r uint32) {
 	}
 	n.dropEverywhere(r)
 	n.rerouteFrom(r)
+	if leaf && n.leaf.Len() == 0 {
+		n.armHeal()
+	}
 	if leaf {
 		if near && n.state == Ready {
 			for _, m := range n.leaf.All() {

@@ -57,9 +57,13 @@ func (t *savedTable) encode() []byte {
 		w.U64(uint64(s.heard))
 		w.U8(s.part)
 	}
-	sum := blake3.Sum256(w.B)
-	w.Fixed(sum[:])
-	return w.B
+	return seal(w.B)
+}
+
+// seal appends the checksum.
+func seal(b []byte) []byte {
+	sum := blake3.Sum256(b)
+	return append(b, sum[:]...)
 }
 
 func decodeSaved(b []byte) (*savedTable, error) {
@@ -104,7 +108,7 @@ func (n *Node) save() {
 	if n.state != Ready && n.state != Leaving {
 		return
 	}
-	n.changed, n.saved = false, n.now
+	n.changed, n.saved, n.everSaved = false, n.now, true
 	t := savedTable{pool: n.cfg.Pool, n: uint64(n.estimate), widths: []byte{id.DigitBits}}
 	others := 0
 	for r := 1; r < len(n.peers.list) && len(t.nodes) < maxSaved; r++ {

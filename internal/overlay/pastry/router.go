@@ -245,6 +245,7 @@ func (n *Node) Adopt(now machine.Time, others []*id.Handle, whole bool, rtt func
 		n.insertLeaf(r, 0)
 		n.table.offer(r, n)
 	}
+	n.vested = true
 	n.becomeReady()
 	n.settleUp()
 	return n.out

@@ -110,3 +110,187 @@ func TestLossyJoins(t *testing.T) {
 		t.Errorf("%d of %d delivered", got, sent)
 	}
 }
+
+// A joiner takes its leases from the acks of its neighbours: the ring owns
+// every key again at once.
+func TestJoinerOwnsAtOnce(t *testing.T) {
+	for size := 1; size <= 4; size++ {
+		p := newPool(t, LAN())
+		p.grow(0, size)
+		p.net.Run(10 * machine.Second)
+		if s := p.unowned(); s != "" {
+			t.Errorf("size %d: %s\n%s", size, s, p.tail())
+		}
+		n := p.start(handle(guidN(size), 1), p.nodes[p.order[0]].self)
+		if !p.net.Until(machine.Second, func() bool { return n.Ready() && n.Ownership(p.net.Now).OK }) {
+			t.Errorf("size %d: joiner owns nothing\n%s", size, p.tail())
+		}
+		p.net.Run(20 * machine.Millisecond)
+		if s := p.unowned(); s != "" {
+			t.Errorf("size %d after a join: %s\n%s", size, s, p.tail())
+		}
+	}
+}
+
+// A leave leaves no gap: leases are returned, and neighbours meet at once.
+func TestLeave(t *testing.T) {
+	for size := 2; size <= 5; size++ {
+		p := newPool(t, LAN())
+		p.grow(0, size)
+		p.net.Run(20 * machine.Second)
+		g := p.order[1]
+		p.net.Perform(g, p.nodes[g].Leave(p.net.Now, nil))
+		if !p.net.Until(10*machine.Second, func() bool { return p.nodes[g].State() == Left }) {
+			t.Fatal("never left")
+		}
+		if d := p.diverged(); d != "" {
+			t.Errorf("size %d: %s", size, d)
+		}
+		if s := p.unowned(); s != "" {
+			t.Errorf("size %d: %s\n%s", size, s, p.tail())
+		}
+	}
+}
+
+// A partition in two halves, longer than any lease, heals within a minute.
+func TestPartitionHeals(t *testing.T) {
+	for _, size := range []int{2, 3, 8, 50} {
+		p := newPool(t, LAN())
+		p.grow(0, size)
+		p.net.Run(20 * machine.Second)
+		half := map[id.GUID]bool{}
+		for i, g := range p.order {
+			half[g] = i%2 == 0
+		}
+		p.net.Drop = func(f machinetest.Flight) bool { return half[f.From.GUID] != half[f.To.GUID] }
+		p.net.Run(120 * machine.Second)
+		for g, n := range p.nodes {
+			for _, l := range n.leaf.All() {
+				if half[l.GUID] != half[g] {
+					t.Fatalf("size %d: %s still has %s from the other side", size, g.Short(), l.GUID.Short())
+				}
+			}
+		}
+		p.net.Drop = nil
+		at := p.net.Now
+		if !p.net.Until(60*machine.Second, p.converged) {
+			t.Fatalf("size %d: %s\n%s", size, p.diverged(), p.tail())
+		}
+		t.Logf("size %d: one ring %d ms after the partition", size, p.net.Now.Sub(at).Milliseconds())
+		p.net.Run(20 * machine.Second)
+		if s := p.twoOwners() + p.unowned(); s != "" {
+			t.Errorf("size %d: %s", size, s)
+		}
+	}
+}
+
+// A node evicted by error, because it was frozen, is a neighbour again soon
+// after it wakes, without a new join.
+func TestFrozenNodeReturns(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 6)
+	p.net.Run(20 * machine.Second)
+	g := p.order[2]
+	p.net.Drop = func(f machinetest.Flight) bool { return f.From.GUID == g || f.To.GUID == g }
+	p.net.Run(30 * machine.Second)
+	for _, o := range p.order {
+		if o != g && p.nodes[o].leaf.Has(g) {
+			t.Fatalf("%s did not evict the frozen node", o.Short())
+		}
+	}
+	p.net.Drop = nil
+	if !p.net.Until(30*machine.Second, p.converged) {
+		t.Fatalf("%s\n%s", p.diverged(), p.tail())
+	}
+	if p.nodes[g].state != Ready {
+		t.Fatal("it became unready")
+	}
+}
+
+// All eight nodes die at once and start again with their tables: one ring,
+// without anybody's help.
+func TestColdRestart(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 8)
+	p.net.Run(120 * machine.Second)
+	for i, g := range p.order {
+		n := p.add(handle(g, 2))
+		p.net.Perform(g, n.Start(p.net.Now, nil, p.saved[g], i == 0, nil))
+	}
+	at := p.net.Now
+	if !p.net.Until(60*machine.Second, p.converged) {
+		t.Fatalf("%s\n%s", p.diverged(), p.tail())
+	}
+	t.Logf("one ring %d ms after a cold restart", p.net.Now.Sub(at).Milliseconds())
+	if !p.net.Until(60*machine.Second, func() bool { return p.unowned() == "" }) {
+		t.Fatalf("%s\n%s", p.unowned(), p.tail())
+	}
+	t.Logf("all owned %d ms after a cold restart", p.net.Now.Sub(at).Milliseconds())
+}
+
+// A restarted member alone serves best-effort after AloneAfter, the owned
+// class after one lease.
+func TestRestartedAlone(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 3)
+	p.net.Run(90 * machine.Second)
+	g := p.order[1]
+	for _, o := range p.order {
+		p.net.Kill(o)
+	}
+	n := p.add(handle(g, 2))
+	at := p.net.Now
+	p.net.Perform(g, n.Start(at, nil, p.saved[g], false, nil))
+	if !p.net.Until(10*machine.Second, n.Ready) {
+		t.Fatalf("not ready\n%s", p.tail())
+	}
+	if took := p.net.Now.Sub(at); took < p.cfg.AloneAfter || took > 3*p.cfg.AloneAfter {
+		t.Errorf("ready after %d ms", took.Milliseconds())
+	}
+	if n.Owns(p.net.Now, g).OK {
+		t.Error("owns before its grants have lapsed")
+	}
+	p.net.Run(p.cfg.Lease)
+	if !n.Owns(p.net.Now, g).OK {
+		t.Errorf("owns nothing after a lease\n%s", p.tail())
+	}
+}
+
+// A creator that remembers nobody is ready and owns everything at once.
+func TestCreator(t *testing.T) {
+	p := newPool(t, LAN())
+	n := p.start(handle(guidN(0), 1), nil)
+	if !n.Ready() || !n.Owns(0, guidN(9)).OK || n.Estimate() != 1 {
+		t.Fatal("a creator is not ready at once")
+	}
+	if set, ok := n.ReplicaSet(guidN(9), 3); !ok || len(set) != 1 || set[0] != n.self {
+		t.Fatal("its replica set is not itself")
+	}
+	if arc, ok := n.Range(n.me, 3); !ok || !arc.IsFull() {
+		t.Fatal("its range is not the whole ring")
+	}
+}
+
+func TestForget(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 5)
+	p.net.Run(10 * machine.Second)
+	bad := p.order[2]
+	for _, g := range p.order {
+		if g != bad {
+			p.net.Perform(g, p.nodes[g].Forget(p.net.Now, bad, nil))
+		}
+	}
+	p.net.Run(5 * machine.Minute)
+	for _, g := range p.order {
+		if g != bad && (p.nodes[g].leaf.Has(bad) || p.nodes[g].Lookup(bad) != nil || p.nodes[g].leaf.Len() != 3) {
+			t.Fatalf("%s has the revoked node, or lost another", g.Short())
+		}
+	}
+	// Nor may it come back with a new boot.
+	n := p.start(handle(bad, 2), p.nodes[p.order[0]].self)
+	p.net.Run(30 * machine.Second)
+	if n.Ready() {
+		t.Fatal("a revoked node was readmitted")
+	}
+}

@@ -155,10 +155,17 @@ func (l *LeafSet) place(g id.GUID) (i int, s Side, fits bool) {
 	return i, s, fits
 }
 
-// Wants reports whether Insert would add g.
+// Wants reports whether Insert(g) would change the leaf set: add g, or at least
+// show that it does not hold the whole ring.
 func (l *LeafSet) Wants(g id.GUID) bool {
-	_, _, fits := l.place(g)
-	return fits
+	i, _, fits := l.place(g)
+	return fits || l.overflows(i, g)
+}
+
+// overflows reports whether g at position i is one node too many for a wrapped
+// leaf set, and the one that would have to go.
+func (l *LeafSet) overflows(i int, g id.GUID) bool {
+	return l.wrapped && len(l.all) == 2*l.h && i == l.h && g != l.self && l.all[min(i, len(l.all)-1)].GUID != g
 }
 
 // Insert adds m if it belongs. It returns the member that had to make room, if
@@ -166,6 +173,9 @@ func (l *LeafSet) Wants(g id.GUID) bool {
 func (l *LeafSet) Insert(m Member) (added bool, out Member, dropped bool) {
 	i, s, fits := l.place(m.GUID)
 	if !fits {
+		if l.overflows(i, m.GUID) {
+			l.wrapped, l.split = false, l.h
+		}
 		return false, Member{}, false
 	}
 	l.all = append(l.all, Member{})

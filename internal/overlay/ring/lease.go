@@ -131,11 +131,15 @@ func (l *Ledger) Grant(s Side, peer id.GUID, epoch uint32, until machine.Time) {
 	l.granted[s] = append(l.granted[s], Grant{Peer: peer, Epoch: epoch, Until: until})
 }
 
-// Admit lets joiner be granted on side s beside the grants now outstanding:
-// their holders admitted it too, and have shrunk for it.
-func (l *Ledger) Admit(s Side, joiner id.GUID) {
+// Admit lets joiner be granted on side s beside the grant to other, the node
+// on the joiner's far side: it has admitted the joiner too, and has shrunk for
+// it. So have those that admitted an earlier joiner here; a grant to anybody
+// else, such as a node evicted by error, goes on to stand in the way.
+func (l *Ledger) Admit(s Side, joiner, other id.GUID) {
 	for i := range l.granted[s] {
-		l.granted[s][i].For, l.granted[s][i].Passed = joiner, true
+		if g := &l.granted[s][i]; g.Peer == other || g.Passed {
+			g.For, g.Passed = joiner, true
+		}
 	}
 }
 
