@@ -67,6 +67,9 @@ type Safety struct {
 	// Silent are the live members that did not answer: their arcs are missing
 	// from the sums.
 	Silent []id.GUID `json:"silent"`
+	// Learning are the members that started lately and are still hearing what
+	// they should hold: the sums may rise.
+	Learning []id.GUID `json:"learning"`
 }
 
 // RepairStatus is the queue of copies to make.

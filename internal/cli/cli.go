@@ -339,7 +339,9 @@ func (a *app) command(c *cobra.Command, run func(ctx context.Context, cmd *cobra
 			return err
 		}
 		ctx := cmd.Context()
-		if a.timeout > 0 {
+		// Serving has no end to wait for: a timeout set for all commands in the
+		// environment must not stop the node.
+		if serves := c.Name() == "up" || c.Name() == "join"; a.timeout > 0 && !serves {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, a.timeout)
 			defer cancel()

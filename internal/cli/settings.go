@@ -51,7 +51,7 @@ var settings = []setting{
 	{key: "dir", flag: "dir", kind: kindText, meaning: "folder of the node; default: atoll in the user's data directory"},
 	{key: "json", flag: "json", kind: kindTruth, def: "false", meaning: "print results and errors as JSON"},
 	{key: "quiet", flag: "quiet", kind: kindTruth, def: "false", meaning: "no progress and no remarks on standard error"},
-	{key: "timeout", flag: "timeout", kind: kindDuration, unit: "time", meaning: "give up after so long; default: never"},
+	{key: "timeout", flag: "timeout", kind: kindDuration, unit: "time", meaning: "give up after so long, but for up and join; default: never"},
 
 	{key: "nodes", commands: "up,join", flag: "nodes", kind: kindNumber, def: "1", unit: "nodes", meaning: "nodes in this process; with more than one, each has its folder DIR/node-1, DIR/node-2 …"},
 	{key: "name", commands: "up,join", flag: "name", kind: kindText, meaning: "name of the node, for people; default: the host's"},
