@@ -55,8 +55,8 @@ type Presence struct {
 type Audit struct {
 	GUID     id.GUID
 	Valid    int // after repair, if that was asked for
-	Corrupt  int
-	Missing  int // copies short of the target, before repair
+	Corrupt  int // found wrong; they are not among Valid
+	Missing  int // copies short of the target, after repair
 	Repaired int
 }
 

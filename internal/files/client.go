@@ -156,13 +156,14 @@ func (c *Client) fetch(ctx context.Context, w *window, m *meter, g id.GUID) ([]b
 		if err := w.acquire(ctx); err != nil {
 			return nil, err
 		}
+		start := time.Now()
 		b, err := c.cfg.Blocks.Get(ctx, g)
 		w.release(err)
 		if err == nil {
 			return b, nil
 		}
 		m.refused(g, err)
-		if again := w.retry(ctx, try, err); again != nil {
+		if again := w.retry(ctx, try, start, err); again != nil {
 			return nil, fmt.Errorf("block %s: %w", g.Short(), again)
 		}
 	}

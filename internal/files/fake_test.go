@@ -188,9 +188,9 @@ func (p *pool) Audit(ctx context.Context, gs []id.GUID, _, repair bool) ([]Audit
 		case !ok:
 			out[i] = Audit{GUID: g, Missing: fakeK}
 		case seal.BlockGUID(b) != g:
-			out[i] = Audit{GUID: g, Valid: fakeK - 1, Corrupt: 1}
+			out[i] = Audit{GUID: g, Valid: fakeK - 1, Corrupt: 1, Missing: 1}
 			if repair {
-				out[i].Valid, out[i].Repaired = fakeK, 1
+				out[i].Valid, out[i].Repaired, out[i].Missing = fakeK, 1, 0
 			}
 		default:
 			out[i] = Audit{GUID: g, Valid: fakeK}

@@ -18,6 +18,7 @@ import (
 )
 
 // A pool that refuses one call in seven is worth the retries; time is fake.
+
 func TestRandomFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const chunk = 256
@@ -48,6 +49,18 @@ func TestRandomFailure(t *testing.T) {
 		}
 		if calls := p.count("put"); calls > retryBurst+c.cfg.Window {
 			t.Errorf("%d puts against a pool that is down", calls)
+		}
+		// A pool that takes its time to say so is not asked over and over.
+		p.wait = func(ctx context.Context, op string) error {
+			<-time.After(30 * time.Second) // fake time
+			return nil
+		}
+		start := time.Now()
+		if _, err := c.GetFile(t.Context(), r.Link, io.Discard, GetOptions{}); !hasCode(err, "unavailable") {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 31*time.Second {
+			t.Errorf("it took %v to give up", took)
 		}
 	})
 }
@@ -89,6 +102,7 @@ func TestBusyNarrowsTheWindow(t *testing.T) {
 }
 
 // Full disks: another name is another place, three times.
+
 func TestFileDiversion(t *testing.T) {
 	const chunk = 256
 	nodes := []id.GUID{{1}, {2}}
@@ -150,6 +164,7 @@ func TestFileDiversion(t *testing.T) {
 }
 
 // A pool that lies about what it has gets the bytes after all.
+
 func TestHeadLies(t *testing.T) {
 	const chunk = 256
 	want := data(1, chunk*50)
@@ -175,6 +190,7 @@ func (l *liar) Head(_ context.Context, gs []id.GUID) ([]Presence, error) {
 }
 
 // Wrong bytes never reach a reader: they are asked for again, then refused.
+
 func TestCorruptBlocks(t *testing.T) {
 	const chunk = 256
 	want := data(1, chunk*20)
@@ -239,6 +255,7 @@ func TestCorruptBlocks(t *testing.T) {
 }
 
 // A tree whose maker lies about lengths and levels is refused.
+
 func TestHostileTrees(t *testing.T) {
 	p := newPool()
 	c := open(t, p, t.TempDir())
@@ -297,167 +314,17 @@ func TestHostileTrees(t *testing.T) {
 }
 
 // Two files share chunks; one is removed; the other reads.
-func TestSharedClaims(t *testing.T) {
-	const chunk = 256
-	p := newPool()
-	dir := t.TempDir()
-	c := open(t, p, dir, chunkOf(chunk))
-	shared := data(1, chunk*600)
-	a := append(bytes.Clone(shared), data(2, chunk*3)...)
-	b := append(bytes.Clone(shared), data(3, chunk*4)...)
-	ra, rb := put(t, c, a), put(t, c, b)
-	if rb.NewBlocks != 4+2+1 { // its own chunks, its second leaf, its root … and no shared leaf
-		t.Logf("%+v", rb)
-	}
-	rm, err := c.Remove(t.Context(), ra.Link, nil)
-	if err != nil || rm.KeptByOthers < 600 || rm.Blocks != ra.Blocks {
-		t.Fatalf("%+v, %v", rm, err)
-	}
-	if got := get(t, c, rb.Link); !bytes.Equal(got, b) {
-		t.Fatalf("got %s", describe(got))
-	}
-	if v, err := c.Verify(t.Context(), rb.Link, VerifyOptions{}); err != nil || v.OK != rb.Blocks {
-		t.Fatalf("%+v, %v", v, err)
-	}
-	if _, err := c.GetFile(t.Context(), ra.Link, io.Discard, GetOptions{}); !hasCode(err, "removed") {
-		t.Fatal(err)
-	}
-	if c.Catalogue().Len() != 1 {
-		t.Errorf("%d files listed", c.Catalogue().Len())
-	}
-	if _, err := c.RemoveName(t.Context(), "file", nil); err != nil || len(p.guids()) != 0 {
-		t.Fatalf("%d blocks left, %v", len(p.guids()), err)
-	}
-	if _, err := c.RemoveName(t.Context(), "file", nil); !hasCode(err, "not_found") {
-		t.Fatal(err)
-	}
-}
 
 // No manifest goes before what it lists: else a removal cut short would lose
+
 // the way to the rest.
-func TestRemoveGoesBottomUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const chunk = 64
-		p := newPool()
-		c := open(t, p, t.TempDir(), chunkOf(chunk))
-		r := put(t, c, data(1, chunk*5000))
-		f, err := c.OpenFile(t.Context(), r.Link)
-		if err != nil {
-			t.Fatal(err)
-		}
-		below := make(map[id.GUID][]id.GUID)
-		for _, leaf := range f.root.Children {
-			m, err := seal.OpenManifest(p.blocks[leaf.GUID], leaf.Read, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			below[r.GUID] = append(below[r.GUID], leaf.GUID)
-			for _, child := range m.Children {
-				below[leaf.GUID] = append(below[leaf.GUID], child.GUID)
-			}
-		}
-		p.onEnd = func(g id.GUID) {
-			for _, child := range below[g] {
-				if p.blocks[child] != nil {
-					t.Errorf("manifest %s went before %s", g.Short(), child.Short())
-				}
-			}
-		}
-		var mu sync.Mutex
-		rnd := rand.New(rand.NewPCG(1, 1))
-		p.wait = func(context.Context, string) error {
-			mu.Lock()
-			d := time.Duration(rnd.IntN(10)) * time.Millisecond
-			mu.Unlock()
-			<-time.After(d) // fake time
-			return nil
-		}
-		if _, err := c.Remove(t.Context(), r.Link, nil); err != nil || len(p.guids()) != 0 {
-			t.Fatalf("%d left, %v", len(p.guids()), err)
-		}
-	})
-}
 
 // A removal cut short at any point is taken up again by the same link.
-func TestRemoveResumes(t *testing.T) {
-	const chunk = 64
-	for _, at := range []int{1, 2, 100, 511, 512, 513, 514, 600, 1100, 1105, 1106, 1107} {
-		p := newPool()
-		c := open(t, p, t.TempDir(), chunkOf(chunk))
-		r := put(t, c, data(1, chunk*1100))
-		cutAfter(p, "remove", at, nil)
-		if _, err := c.Remove(t.Context(), r.Link, nil); err == nil && at <= int(r.Blocks) {
-			t.Fatalf("cut at %d of %d: removed", at, r.Blocks)
-		}
-		p.reset()
-		if _, err := c.Remove(t.Context(), r.Link, nil); err != nil && !hasCode(err, "removed") {
-			t.Fatalf("cut at %d: %v", at, err)
-		}
-		if n := len(p.guids()); n != 0 || c.Catalogue().Len() != 0 {
-			t.Errorf("cut at %d: %d blocks and %d entries left", at, n, c.Catalogue().Len())
-		}
-	}
-}
-
-func TestVerifyFindsAndRepairs(t *testing.T) {
-	const chunk = 64
-	p := newPool()
-	c := open(t, p, t.TempDir(), chunkOf(chunk))
-	r := put(t, c, data(1, chunk*1100))
-	victim, leafOfVictim := lowBlocks(t, c, r.Link)
-	good := p.blocks[victim]
-	p.blocks[victim] = append(bytes.Clone(good), 1) // one copy is bad; Audit says so
-	v, err := c.Verify(t.Context(), r.VerifyLink, VerifyOptions{Deep: true})
-	if err != nil || v.Blocks != r.Blocks || v.OK != r.Blocks-1 || v.Corrupt != 1 || v.Lost != 0 || v.Sound() {
-		t.Fatalf("%+v, %v", v, err)
-	}
-	v, err = c.Verify(t.Context(), r.VerifyLink, VerifyOptions{Repair: true})
-	if err != nil || v.Repaired != 1 || !v.Sound() {
-		t.Fatalf("%+v, %v", v, err)
-	}
-	p.blocks[victim] = good
-	delete(p.blocks, victim)
-	v, err = c.Verify(t.Context(), r.Link, VerifyOptions{Repair: true})
-	if err != nil || v.Missing != 3 || v.Lost != 1 || !slices.Equal(v.Unrepairable, []id.GUID{victim}) || v.Sound() {
-		t.Fatalf("%+v, %v", v, err)
-	}
-	// A manifest that is lost hides what is below it, and the walk goes on.
-	delete(p.blocks, leafOfVictim)
-	v, err = c.Verify(t.Context(), r.Link, VerifyOptions{})
-	if err != nil || v.Blocks != r.Blocks-512 || !slices.Equal(v.Unrepairable, []id.GUID{leafOfVictim}) {
-		t.Fatalf("%+v, %v", v, err)
-	}
-	delete(p.blocks, r.GUID)
-	v, err = c.Verify(t.Context(), r.Link, VerifyOptions{})
-	if err != nil || v.Blocks != 1 || v.Lost != 1 {
-		t.Fatalf("%+v, %v", v, err)
-	}
-	p.onAny = func(string) error { return refuse("no_quorum") }
-	if _, err := c.Verify(t.Context(), r.Link, VerifyOptions{}); !hasCode(err, "no_quorum") {
-		t.Fatal(err)
-	}
-}
 
 // lowBlocks returns the first chunk of a file and the leaf above it.
-func lowBlocks(t *testing.T, c *Client, l seal.Link) (chunk, leaf id.GUID) {
-	t.Helper()
-	f, err := c.OpenFile(t.Context(), l)
-	if err != nil || f.root.Level != 1 {
-		t.Fatal(err)
-	}
-	leaf = f.root.Children[0].GUID
-	b, err := c.cfg.Blocks.Get(t.Context(), leaf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := seal.OpenManifest(b, f.root.Children[0].Read, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m.Children[0].GUID, leaf
-}
 
 // Equal chunks in one file are stored and sent once.
+
 func TestEqualChunks(t *testing.T) {
 	const chunk = 256
 	want := bytes.Repeat(data(1, chunk), 300)
@@ -474,3 +341,37 @@ func TestEqualChunks(t *testing.T) {
 		t.Fatalf("%d left, %v", len(p.guids()), err)
 	}
 }
+
+// A stream that gives nothing more does not keep a put that has failed.
+
+func TestStalledStream(t *testing.T) {
+	const chunk = 256
+	p := newPool()
+	c := open(t, p, t.TempDir(), chunkOf(chunk))
+	cutAfter(p, "put", 3, nil)
+	r, w := io.Pipe()
+	go func() { _, _ = w.Write(data(1, chunk*20+5)) }()
+	if _, err := c.PutFile(t.Context(), PutRequest{Source: r}); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	// Nor one that gave nothing at all, when its client has gone.
+	r, _ = io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err := c.PutFile(ctx, PutRequest{Source: r}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	// And one that was read to its end is left open.
+	p.reset()
+	s := &closer{Reader: bytes.NewReader(data(1, chunk*20))}
+	if _, err := c.PutFile(t.Context(), PutRequest{Source: s}); err != nil || s.closed {
+		t.Fatalf("closed: %v, %v", s.closed, err)
+	}
+}
+
+type closer struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closer) Close() error { c.closed = true; return nil }

@@ -15,7 +15,10 @@ import (
 
 // PutRequest says what to put, and how.
 type PutRequest struct {
-	// Path of a regular file; or Source, a stream. One of them.
+	// Path of a regular file; or Source, a stream. One of them. If the put
+	// fails or ctx ends while a Read of Source waits for input, Source's
+	// SetReadDeadline, or else its Close, is called, if it has one; PutFile
+	// returns when the Read has.
 	Path   string
 	Source io.Reader
 	// Size of Source as announced: another number of bytes is ErrChanged.

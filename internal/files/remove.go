@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/seal"
@@ -139,13 +140,14 @@ func (c *Client) endClaim(ctx context.Context, w *window, m *meter, g id.GUID, c
 		if err := w.acquire(ctx); err != nil {
 			return false, err
 		}
+		start := time.Now()
 		kept, err := c.cfg.Blocks.Remove(ctx, g, claim)
 		w.release(err)
 		if err == nil || gone(err) {
 			return kept, nil
 		}
 		m.refused(g, err)
-		if again := w.retry(ctx, try, err); again != nil {
+		if again := w.retry(ctx, try, start, err); again != nil {
 			return false, again
 		}
 	}

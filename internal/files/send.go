@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/seal"
@@ -64,6 +65,7 @@ func (u *upload) putBlock(ctx context.Context, b sealedBlock, known bool) (Copie
 		if err := u.window.acquire(ctx); err != nil {
 			return Copies{}, err
 		}
+		start := time.Now()
 		c, err := u.c.cfg.Blocks.Put(ctx, b.guid, b.bytes, u.journal.head.Claim, opt)
 		u.window.release(err)
 		if err == nil {
@@ -73,7 +75,7 @@ func (u *upload) putBlock(ctx context.Context, b sealedBlock, known bool) (Copie
 		if ctx.Err() != nil {
 			return Copies{}, context.Cause(ctx)
 		}
-		if again := u.window.retry(ctx, try, err); again != nil {
+		if again := u.window.retry(ctx, try, start, err); again != nil {
 			return Copies{}, again
 		}
 	}

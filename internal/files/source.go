@@ -157,13 +157,15 @@ func (s *source) unchanged() error {
 }
 
 // stopReading makes a read that waits for input return when ctx ends, where
-// the stream allows it.
+// the stream allows it: by SetReadDeadline, else by Close.
 func (s *source) stopReading(ctx context.Context) (stop func() bool) {
-	d, ok := s.stream.(interface{ SetReadDeadline(t time.Time) error })
-	if !ok {
-		return func() bool { return false }
+	switch r := s.stream.(type) {
+	case interface{ SetReadDeadline(t time.Time) error }:
+		return context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
+	case io.Closer:
+		return context.AfterFunc(ctx, func() { _ = r.Close() })
 	}
-	return context.AfterFunc(ctx, func() { _ = d.SetReadDeadline(time.Unix(1, 0)) })
+	return func() bool { return false }
 }
 
 func (s *source) close() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/seal"
@@ -97,6 +98,7 @@ func (c *Client) stat(ctx context.Context, l seal.Link) (Stat, error) {
 // head asks for at most MaxBatch blocks, trying again while that helps.
 func (c *Client) head(ctx context.Context, w *window, gs []id.GUID) ([]Presence, error) {
 	for try := 1; ; try++ {
+		start := time.Now()
 		found, err := c.cfg.Blocks.Head(ctx, gs)
 		if err == nil && len(found) != len(gs) {
 			err = fmt.Errorf("head: %d answers to %d questions", len(found), len(gs))
@@ -104,7 +106,7 @@ func (c *Client) head(ctx context.Context, w *window, gs []id.GUID) ([]Presence,
 		if err == nil {
 			return found, nil
 		}
-		if again := w.retry(ctx, try, err); again != nil {
+		if again := w.retry(ctx, try, start, err); again != nil {
 			return nil, again
 		}
 	}

@@ -52,7 +52,12 @@ func (u *upload) staged() int { return u.window.most/2 + u.c.cfg.Sealers }
 func (u *upload) run(ctx context.Context) (seal.Link, error) {
 	size := u.c.cfg.ChunkSize
 	first := make([]byte, size)
+	stop := u.src.stopReading(ctx)
 	n, err := u.src.read(first, 0)
+	stop()
+	if ctx.Err() != nil {
+		return seal.Link{}, context.Cause(ctx)
+	}
 	if err != nil {
 		return seal.Link{}, err
 	}
@@ -70,15 +75,12 @@ func (u *upload) run(ctx context.Context) (seal.Link, error) {
 	u.room = make(chan struct{}, u.window.most+u.staged())
 
 	g := newGroup(ctx)
-	stop := u.src.stopReading(g.ctx)
 	g.run(func(ctx context.Context) error { return u.read(ctx, first, n) })
 	g.workers(u.c.cfg.Sealers, u.sealAll, func() { close(u.ready) })
 	g.run(u.stage)
 	g.workers(u.window.most, u.sendAll, func() { close(u.done) })
 	g.fail(u.collect(g.ctx))
-	err = g.wait()
-	stop()
-	if err != nil {
+	if err := g.wait(); err != nil {
 		return seal.Link{}, err
 	}
 	if err := u.src.unchanged(); err != nil {
@@ -95,6 +97,7 @@ func (u *upload) run(ctx context.Context) (seal.Link, error) {
 // not read again.
 func (u *upload) read(ctx context.Context, first []byte, n int) error {
 	defer close(u.plain)
+	defer u.src.stopReading(ctx)()
 	zero := make([]byte, len(first))
 	more := n == len(first)
 	for index := int64(0); ; index++ {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/seal"
@@ -23,7 +24,7 @@ type Verified struct {
 	Blocks       int64     // found in the tree
 	OK           int64     // of them with every copy there is to be
 	Corrupt      int64     // copies that are not what their name says
-	Missing      int64     // copies short of the target
+	Missing      int64     // copies short of the target, after repair; corrupt ones do not count as there
 	Repaired     int64     // copies restored
 	Unrepairable []id.GUID // blocks without any valid copy, sorted; at most MaxUnrepairable
 	Lost         int64     // their number
@@ -33,7 +34,7 @@ type Verified struct {
 const MaxUnrepairable = 10_000
 
 // Sound reports whether nothing is wrong any more.
-func (v *Verified) Sound() bool { return v.Lost == 0 && v.Repaired >= v.Corrupt+v.Missing }
+func (v *Verified) Sound() bool { return v.Lost == 0 && v.Missing == 0 && v.Corrupt <= v.Repaired }
 
 // Verify checks every block of a file, with a read or a verify link. A manifest
 // that cannot be had is unrepairable, and what stands below it is not counted.
@@ -120,6 +121,7 @@ func (t *verifying) lostLocked(g id.GUID) {
 func (t *verifying) audit(ctx context.Context, gs []id.GUID) error {
 	var found []Audit
 	for try := 1; ; try++ {
+		start := time.Now()
 		var err error
 		found, err = t.c.cfg.Blocks.Audit(ctx, gs, t.o.Deep, t.o.Repair)
 		if err == nil && len(found) != len(gs) {
@@ -128,7 +130,7 @@ func (t *verifying) audit(ctx context.Context, gs []id.GUID) error {
 		if err == nil {
 			break
 		}
-		if again := t.window.retry(ctx, try, err); again != nil {
+		if again := t.window.retry(ctx, try, start, err); again != nil {
 			return again
 		}
 	}

@@ -14,6 +14,7 @@ const (
 	retryPermil  = 100                   // retries earned by 1,000 successes: 10 % (20-dht §3)
 	retryMost    = 6                     // of one block, except for busy
 	busyMost     = 60                    // of one block
+	retryPatient = 5 * time.Second       // a call that took longer has tried enough: the pool retries itself
 	retryBase    = 50 * time.Millisecond // doubled each time, jittered
 	retryCeiling = 5 * time.Second
 	growAfter    = 4 // windows; a pool that takes 3 at once refused 18 % of 1,000 blocks at 1, 6 % at 4 (TestBusyNarrowsTheWindow)
@@ -77,9 +78,9 @@ func (w *window) release(err error) {
 	w.tokens <- struct{}{}
 }
 
-// retry waits before try number n (from 1) after err, and returns err if it is
-// not worth another try.
-func (w *window) retry(ctx context.Context, n int, err error) error {
+// retry waits before another try after try number n (from 1), begun at start,
+// failed with err. It returns err if it is not worth another try.
+func (w *window) retry(ctx context.Context, n int, start time.Time, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -89,7 +90,7 @@ func (w *window) retry(ctx context.Context, n int, err error) error {
 			return err
 		}
 	case codeUnavailable, codeDeadline:
-		if n > retryMost || !w.spend() {
+		if n > retryMost || time.Since(start) > retryPatient || !w.spend() {
 			return err
 		}
 	default:
