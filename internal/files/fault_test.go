@@ -179,6 +179,43 @@ func TestHeadLies(t *testing.T) {
 	}
 }
 
+// A pool whose dead members make it slow to answer does not hold a put up, and
+// a file that is new to it is not asked for batch by batch.
+func TestSlowHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const chunk = 256
+		p := newPool()
+		c := open(t, p, t.TempDir(), chunkOf(chunk))
+		p.wait = func(ctx context.Context, op string) error {
+			d := time.Millisecond
+			if op == "head" {
+				d = time.Minute
+			}
+			select {
+			case <-time.After(d): // fake time
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		start := time.Now()
+		put(t, c, data(1, chunk*1000))
+		if took := time.Since(start); took > 25*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		slow := p.count("head")
+		p.reset()
+		put(t, c, data(2, chunk*1000))
+		if p.count("head") > 100 || slow > 25 {
+			t.Errorf("%d questions, then %d", slow, p.count("head"))
+		}
+		p.reset()
+		if r := put(t, c, data(1, chunk*1000)); r.NewBlocks != 1 || p.sent > 90*1000 {
+			t.Errorf("a known file: %+v, %d bytes sent", r, p.sent)
+		}
+	})
+}
+
 type liar struct{ *pool }
 
 func (l *liar) Head(_ context.Context, gs []id.GUID) ([]Presence, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"sync"
+	"time"
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/seal"
@@ -29,6 +30,8 @@ type upload struct {
 
 	tree tree
 	res  Result
+
+	vain, unasked int // batches, of the stage alone: see look
 
 	mu       sync.Mutex // guards diverted
 	diverted []id.GUID  // names given up for lack of space
@@ -227,15 +230,45 @@ func (u *upload) prepare(ctx context.Context, batch []*chunk) error {
 	if size < u.c.cfg.ChunkSize/4 {
 		return nil
 	}
+	return u.look(ctx, out, gs)
+}
+
+// Chosen by us: a pool with dead members answers late, and every stage would
+// wait for it; a file that is new to the pool is asked for in vain.
+const (
+	lookPatience = time.Second
+	lookSkip     = 8 // batches at most from one vain question to the next
+)
+
+// look asks which chunks the pool has. The question only saves bytes: without
+// an answer they are sent. After each vain one twice as many batches go
+// unasked.
+func (u *upload) look(ctx context.Context, out []*chunk, gs []id.GUID) error {
+	if u.unasked > 0 {
+		u.unasked--
+		return nil
+	}
 	u.meter.begin(gs[0]) // if it hangs, that is where
-	found, err := u.c.cfg.Blocks.Head(ctx, gs)
-	u.meter.end(gs[0])
-	if err != nil || len(found) != len(gs) {
-		return ctx.Err() // the question only saves bytes: without an answer they are sent
+	defer u.meter.end(gs[0])
+	short, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	found, err := u.c.cfg.Blocks.Head(short, gs)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	for i, c := range out {
-		c.known = found[i].Copies > 0
+	hit := false
+	if err == nil && len(found) == len(gs) {
+		for i, c := range out {
+			c.known = found[i].Copies > 0
+			hit = hit || c.known
+		}
 	}
+	if hit {
+		u.vain = 0
+	} else {
+		u.vain = min(max(1, 2*u.vain), lookSkip)
+	}
+	u.unasked = u.vain
 	return nil
 }
 
