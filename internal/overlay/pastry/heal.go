@@ -123,7 +123,7 @@ func (n *Node) alone() {
 	}
 	n.abandonJoin()
 	if n.everAdmit {
-		n.ownedAfter = j.since.Add(max(n.cfg.Lease, n.cfg.ActiveLease))
+		n.ownedAfter = max(j.since, j.ringAt).Add(max(n.cfg.Lease, n.cfg.ActiveLease))
 	}
 	n.leaf.Wrap()
 	n.healUntil = n.now.Add(n.cfg.HealFor)

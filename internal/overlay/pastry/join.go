@@ -27,6 +27,7 @@ type joining struct {
 	ready    []uint32 // contacts that said they are ready
 	smaller  bool     // an unready contact has a smaller GUID
 	ringSeen bool     // some ready node answered
+	ringAt   machine.Time
 	backoff  machine.Duration
 	restart  bool // this node was a member before
 	waited   bool // gave way to a smaller restarted node once
@@ -137,7 +138,7 @@ func (n *Node) joinPinged(r uint32, ready bool) {
 		n.join.smaller = n.join.smaller || n.peer(r).h.GUID.Less(n.me)
 		return
 	}
-	n.join.ringSeen = true
+	n.join.ringSeen, n.join.ringAt = true, n.now
 	if n.join.nonce == 0 {
 		n.sendJoin(r)
 		return
@@ -184,7 +185,7 @@ func (n *Node) onJoinBusy(r uint32, m *JoinBusy) {
 		return
 	}
 	if m.Ready {
-		n.join.ringSeen = true
+		n.join.ringSeen, n.join.ringAt = true, n.now
 		n.readyContact(r)
 	} else if n.peer(r).h.GUID.Less(n.me) {
 		n.join.smaller = true
@@ -205,7 +206,7 @@ func (n *Node) onJoinReply(r uint32, m *JoinReply) {
 		return
 	}
 	n.state = Settling
-	j.ringSeen = true
+	j.ringSeen, j.ringAt = true, n.now
 	j.lock, j.p, j.settled = m.Lock, r, n.now
 	j.s = r
 	if m.S.GUID != n.peer(r).h.GUID {

@@ -15,6 +15,9 @@ const recentDeath = 60 * machine.Second
 // askAgain is when a candidate that did not answer may be asked again.
 const askAgain = 15 * machine.Second
 
+// maxRounds is how often that happens without being told of it again.
+const maxRounds = 2
+
 // insertLeaf puts the verified, ready peer r into the leaf set if it belongs
 // there. joiner is r if r has just been admitted, else 0.
 func (n *Node) insertLeaf(r, joiner uint32) bool {
@@ -123,6 +126,7 @@ func (n *Node) ask(r uint32) {
 	if p.ask != nil {
 		return
 	}
+	p.flags &^= fAgain
 	p.ask = &asking{sent: n.now}
 	n.asks++
 	n.sendLSProbe(r, true)
@@ -140,6 +144,11 @@ func (n *Node) askDone(r uint32) {
 func (n *Node) askTimeout(r uint32) {
 	p := n.peer(r)
 	if p.ask == nil {
+		again := p.flags&fAgain != 0
+		p.flags &^= fAgain
+		if again && p.flags&(fLeaf|fFailed|fForgotten) == 0 && n.leaf.Wants(p.h.GUID) {
+			n.ask(r)
+		}
 		return
 	}
 	if p.ask.tries++; p.ask.tries < 3 {
@@ -152,6 +161,10 @@ func (n *Node) askTimeout(r uint32) {
 		n.suspect(r)
 	} else {
 		n.exchangeSoon(askAgain) // three lost messages prove nothing
+		if p.rounds++; p.rounds <= maxRounds {
+			p.flags |= fAgain
+			n.set(tAsk, r, askAgain)
+		}
 	}
 	n.settleSoon()
 }

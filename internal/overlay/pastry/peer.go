@@ -21,6 +21,7 @@ const (
 	fLeft                         // said goodbye in this epoch
 	fQueued                       // in the candidate queue
 	fForgotten                    // revoked: never again
+	fAgain                        // did not answer an LSProbe: to be asked again
 )
 
 // peer is all a node keeps of another one. Peers are interned: inside the
@@ -33,6 +34,7 @@ type peer struct {
 	heard    machine.Time
 	heardSec int64        // wall clock, s, for the saved table
 	failedAt machine.Time // meaningful with fFailed
+	rounds   uint8        // of LSProbes without answer
 	asked    machine.Time // last LSProbe sent to learn whether it fits; 0 never
 	claimed  *id.Handle   // a newer handle others tell of, not yet proven
 	proof    *proof       // probes under way
@@ -144,7 +146,7 @@ func (n *Node) hear(h *id.Handle) uint32 {
 		}
 	}
 	p.flags |= fVerified
-	p.heard, p.heardSec = n.now, n.wall/1000
+	p.heard, p.heardSec, p.rounds = n.now, n.wall/1000, 0
 	if p.claimed != nil && p.claimed.Epoch <= h.Epoch {
 		p.claimed = nil
 	}
@@ -190,7 +192,7 @@ func (n *Node) sweep() {
 	for r := range n.peers.list {
 		p := &n.peers.list[r]
 		if p.h == nil || p.pins > 0 || p.proof != nil || p.ask != nil || p.ping != nil ||
-			p.flags&(fLeaf|fTable|fQueued|fForgotten) != 0 {
+			p.flags&(fLeaf|fTable|fQueued|fForgotten|fAgain) != 0 {
 			continue
 		}
 		switch {

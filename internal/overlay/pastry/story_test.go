@@ -7,6 +7,7 @@ import (
 	"atoll.example/atoll/internal/kbr"
 	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/machine/machinetest"
+	"atoll.example/atoll/internal/overlay/ring"
 )
 
 // A pool goes from one node to eight within seconds, all joiners at once.
@@ -292,5 +293,56 @@ func TestForget(t *testing.T) {
 	p.net.Run(30 * machine.Second)
 	if n.Ready() {
 		t.Fatal("a revoked node was readmitted")
+	}
+}
+
+// A beat that arrives ten seconds late brings a lease that is ten seconds
+// shorter, because it is counted from the nonce it echoes; counted from
+// receipt it would outlast the granter's promise.
+func TestLateBeat(t *testing.T) {
+	for _, bug := range []bool{false, true} {
+		cfg := LAN()
+		cfg.Bugs.LeaseFromReceipt = bug
+		p := newPool(t, cfg)
+		p.grow(0, 3)
+		p.net.Run(20 * machine.Second)
+		g, x := p.order[0], p.order[1]
+		granter, holder := p.nodes[g], p.nodes[x]
+		var late *machinetest.Flight
+		p.net.Drop = func(f machinetest.Flight) bool {
+			cut := f.To.GUID == x || f.From.GUID == x
+			var b BeatBody
+			switch m := f.Msg.(type) {
+			case *Beat:
+				b = m.BeatBody
+			case *BeatAck:
+				b = m.BeatBody
+			}
+			if cut && f.From.GUID == g && b.Grant > 0 && late == nil {
+				late = &f
+				return true
+			}
+			return cut && late != nil
+		}
+		p.net.Until(10*machine.Second, func() bool { return late != nil })
+		p.net.Run(10 * machine.Second)
+		p.net.Feed(x, machine.Event{Kind: machine.Receive, From: late.From, Msg: late.Msg})
+		var promise machine.Time
+		for _, s := range ring.Sides {
+			for _, o := range granter.ledger.Outstanding(0, s) {
+				if o.Peer == x {
+					promise = max(promise, o.Until)
+				}
+			}
+		}
+		outlasts := false
+		for _, s := range ring.Sides {
+			if h := holder.ledger.Held(s); h.Peer == g && h.Until > promise {
+				outlasts = true
+			}
+		}
+		if outlasts != bug {
+			t.Errorf("LeaseFromReceipt %v: lease outlasts the promise: %v", bug, outlasts)
+		}
 	}
 }

@@ -188,12 +188,18 @@ func (l *LeafSet) Insert(m Member) (added bool, out Member, dropped bool) {
 			l.wrapped, l.split, drop = false, l.h, l.h
 		}
 	case s == Right:
+		// The far end makes room: it becomes that of the other side if that
+		// is short.
 		if l.split++; l.split > l.h {
 			l.split--
-			drop = l.split
+			if len(l.all)-l.split > l.h {
+				drop = l.split
+			}
 		}
-	default:
-		if len(l.all)-l.split > l.h {
+	case len(l.all)-l.split > l.h:
+		if l.split < l.h {
+			l.split++
+		} else {
 			drop = l.split
 		}
 	}
