@@ -57,6 +57,12 @@ func chaos(t testing.TB, seed int, cfg Config, actions int) (p *pool, fault stri
 		until machine.Time
 	}
 	var cuts []cut
+	type delayed struct {
+		f  machinetest.Flight
+		at machine.Time
+	}
+	var late []delayed
+	odd := []int{0, 0, 20, 60}[rnd.IntN(4)]
 	p.net.Drop = func(f machinetest.Flight) bool {
 		for _, c := range cuts {
 			if p.net.Now < c.until && (f.From.GUID == c.a || f.To.GUID == c.a) &&
@@ -64,7 +70,16 @@ func chaos(t testing.TB, seed int, cfg Config, actions int) (p *pool, fault stri
 				return true
 			}
 		}
-		return rnd.IntN(100) < loss
+		switch x := rnd.IntN(1000); {
+		case x < 10*loss:
+			return true
+		case x >= 1000-odd: // late, by up to seconds, and so out of order
+			late = append(late, delayed{f, p.net.Now.Add(machine.Duration(rnd.IntN(3_000_000)))})
+			return true
+		case x >= 1000-odd-odd/4: // twice
+			late = append(late, delayed{f, p.net.Now.Add(p.net.Delay + machine.Duration(rnd.IntN(100_000)))})
+		}
+		return false
 	}
 	epochs := map[int]uint32{}
 	alive := []int{0}
@@ -72,6 +87,13 @@ func chaos(t testing.TB, seed int, cfg Config, actions int) (p *pool, fault stri
 	epochs[0] = 1
 	p.start(handle(guidN(0), 1), nil)
 	check := func() bool {
+		for i := 0; i < len(late); i++ {
+			if d := late[i]; d.at <= p.net.Now {
+				late = append(late[:i], late[i+1:]...)
+				i--
+				p.net.Feed(d.f.To.GUID, machine.Event{Kind: machine.Receive, From: d.f.From, Msg: d.f.Msg})
+			}
+		}
 		if fault == "" {
 			if s := p.twoOwners(); s != "" {
 				fault = "two owners: " + s

@@ -40,6 +40,7 @@
 //	pastry.twin      another process speaks with our GUID
 //	pastry.stale     a message of an older boot of Peer was ignored
 //	pastry.badhandle a handle whose GUID is not that of its key
+//	pastry.crowded   Peer, told of by another, found no room
 //	pastry.badbody   a routed message of the overlay that does not decode
 //	pastry.badsave   the saved table was ignored
 package pastry

@@ -24,7 +24,6 @@ func (n *Node) Leave(now machine.Time, out []machine.Effect) []machine.Effect {
 	n.abandonJoin()
 	n.state = Leaving
 	n.leftSince = now
-	n.updates = append(n.updates, update{n.self, false})
 	if ready {
 		for _, s := range ring.Sides {
 			if h := n.ledger.Drop(s); h.Until > now {

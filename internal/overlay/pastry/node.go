@@ -86,12 +86,11 @@ type Node struct {
 	rnd   *rand.Rand
 	state State
 
-	peers   peers
-	sweptAt int
-	leaf    ring.LeafSet
-	table   table
-	timers  machine.Timers[timer]
-	bucket  ring.Bucket
+	peers  peers
+	leaf   ring.LeafSet
+	table  table
+	timers machine.Timers[timer]
+	bucket ring.Bucket
 
 	// Neighbours and leases: beat.go, own.go.
 	nb          [2]uint32

@@ -43,6 +43,10 @@ type peer struct {
 	ping     *pinging     // Probe for a table slot or on behalf of another
 }
 
+// maxPeers bounds the peers kept because others told of them. Those that spoke
+// to us are members, and as many as there are.
+const maxPeers = 8192
+
 type peers struct {
 	list   []peer
 	free   []uint32
@@ -106,6 +110,10 @@ func (n *Node) intern(h *id.Handle) uint32 {
 	}
 	if n.cfg.GUIDOf != nil && n.cfg.GUIDOf(h.Key) != h.GUID {
 		n.count("pastry.badhandle", h.GUID)
+		return 0
+	}
+	if len(n.peers.byGUID) >= maxPeers {
+		n.count("pastry.crowded", h.GUID)
 		return 0
 	}
 	return n.peers.add(h)
@@ -184,6 +192,9 @@ func (n *Node) resolve(f Ref) (r uint32, known bool) {
 // sweep forgets peers that nothing holds: beyond the Remembered most recently
 // heard and the Failed most recently evicted.
 func (n *Node) sweep() {
+	if n.state != Ready {
+		return // a joiner holds on to all it has met
+	}
 	type old struct {
 		r  uint32
 		at machine.Time
@@ -222,7 +233,6 @@ func (n *Node) sweep() {
 	}
 	cut(live, n.cfg.Remembered)
 	cut(failed, n.cfg.Failed)
-	n.sweptAt = len(n.peers.byGUID)
 }
 
 // keep holds on to peers named at the start (seeds, the saved table) that were

@@ -244,6 +244,9 @@ func (n *Node) Adopt(now machine.Time, others []*id.Handle, whole bool, rtt func
 		}
 		n.insertLeaf(r, 0)
 		n.table.offer(r, n)
+		if n.peer(r).flags&(fLeaf|fTable) == 0 {
+			n.peers.remove(r)
+		}
 	}
 	n.vested = true
 	n.becomeReady()
