@@ -75,7 +75,7 @@ func (t *Transport) connFor(ctx context.Context, to *id.Handle) (network.Conn, [
 			addrs = append(addrs, m)
 		}
 	}
-	pid := peer.ID("")
+	var pid peer.ID
 	if trusted {
 		got, addr, err := t.learnKey(ctx, addrs)
 		if err != nil {
@@ -111,11 +111,10 @@ func (t *Transport) askOn(ctx context.Context, conn network.Conn, question []byt
 	if d, ok := ctx.Deadline(); ok {
 		_ = s.SetDeadline(d)
 	}
-	if _, err := s.Write(wire.AppendFrame(nil, question)); err != nil {
-		return nil, fmt.Errorf("%w: %w", transport.ErrUnreachable, err)
-	}
-	if err := s.CloseWrite(); err != nil {
-		return nil, fmt.Errorf("%w: %w", transport.ErrUnreachable, err)
+	// The other side may refuse before it has read the question, and stop
+	// reading: what it has to say counts, not whether the question went.
+	if _, err := s.Write(wire.AppendFrame(nil, question)); err == nil {
+		_ = s.CloseWrite()
 	}
 	answer, err := readVerdict(s, transport.MaxAnswer)
 	switch {

@@ -41,7 +41,7 @@ const (
 	maxLinks   = 4   // links per peer
 	maxReason  = 200 // bytes of a refusal reason
 	maxAsks    = 16  // questions answered at once
-	maxDials   = 32  // peers dialled at once
+	maxDials   = 128 // peers dialled at once
 	maxLongIn  = 64  // frames over 64 KiB being received or delivered at once
 	maxShaking = 256 // handshakes at once that others began: four times PerAddress
 )

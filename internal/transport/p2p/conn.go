@@ -132,9 +132,15 @@ func (t *Transport) dialConn(ctx context.Context, p peer.ID, addrs []ma.Multiadd
 		return spare, nil
 	}
 	var stages []stage
+	direct := func(ctx context.Context, list []ma.Multiaddr, within time.Duration) (network.Conn, error) {
+		if spare != nil {
+			ctx = network.WithForceDirectDial(ctx, "not the relayed one")
+		}
+		return t.dialAddrs(ctx, p, list, within)
+	}
 	if list := byKind[kindTCP]; len(list) > 0 {
 		stages = append(stages, stage{tcpHead, func(ctx context.Context, _ error) (network.Conn, error) {
-			return t.dialAddrs(ctx, p, list, dialTime)
+			return direct(ctx, list, dialTime)
 		}})
 	}
 	if list := byKind[kindQUIC]; len(list) > 0 && !t.cfg.NoQUIC {
@@ -143,7 +149,7 @@ func (t *Transport) dialConn(ctx context.Context, p peer.ID, addrs []ma.Multiadd
 			if errors.Is(before, syscall.ECONNREFUSED) {
 				within = downTime
 			}
-			return t.dialAddrs(ctx, p, list, within)
+			return direct(ctx, list, within)
 		}})
 	}
 	if list := byKind[kindRelay]; len(list) > 0 && !t.cfg.NoRelay {
@@ -221,12 +227,20 @@ func (t *Transport) dialAddrs(ctx context.Context, p peer.ID, addrs []ma.Multiad
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return t.dialPeer(network.WithForceDirectDial(ctx, "a link"), p, addrs)
+	return t.dialPeer(ctx, p, addrs)
 }
 
 // dialPeer has libp2p dial p at addrs: it takes them from the peer store, and
 // the gate lets nothing else through.
 func (t *Transport) dialPeer(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil, transport.ErrClosed
+	}
+	t.dials.Add(1)
+	t.mu.Unlock()
+	defer t.dials.Done()
 	t.gate.allow(p, addrs)
 	t.h.Peerstore().ClearAddrs(p)
 	t.h.Peerstore().AddAddrs(p, addrs, peerstore.TempAddrTTL)

@@ -43,10 +43,15 @@ type victim struct {
 
 func newVictim(t *testing.T, limits Limits, h *transporttest.Host) *victim {
 	t.Helper()
+	return newVictimWith(t, limits, h, hasty)
+}
+
+func newVictimWith(t *testing.T, limits Limits, h *transporttest.Host, times times) *victim {
+	t.Helper()
 	if h == nil {
 		h = transporttest.NewHost("lagoon", 1)
 	}
-	tr, err := newWith(Config{Key: h.Key, Loopback: true, Limits: limits}, h, hasty)
+	tr, err := newWith(Config{Key: h.Key, Loopback: true, Limits: limits}, h, times)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -481,7 +486,7 @@ func TestIdleStranger(t *testing.T) {
 // TestConnectionFlood opens connections from many keys until no more are
 // taken, while a friend's link goes on.
 func TestConnectionFlood(t *testing.T) {
-	v := newVictim(t, Limits{Conns: 24, Streams: 512}, nil)
+	v := newVictimWith(t, Limits{Conns: 24, Streams: 512}, nil, patience)
 	v.well(t)
 	addr, err := decodeAddr(v.tr.Addrs()[0])
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,7 +56,8 @@ type Transport struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed by Close
 	wg     sync.WaitGroup
-	queued atomic.Int64 // bytes in all queues
+	dials  sync.WaitGroup // calls into libp2p's dialler
+	queued atomic.Int64   // bytes in all queues
 
 	dialing chan struct{} // places for dials
 	shaking chan struct{} // places for handshakes others began
@@ -66,7 +68,7 @@ type Transport struct {
 	closed  bool
 	remotes map[[32]byte]*remote
 	conns   map[network.Conn]*connState
-	banned  map[id.GUID]struct{}
+	banned  map[id.GUID]peer.ID // and its id, once proved
 }
 
 var _ transport.Transport = (*Transport)(nil)
@@ -94,7 +96,7 @@ func newWith(cfg Config, h transport.Host, times times) (*Transport, error) {
 		asks: newAskLimit(cfg.Limits.LocalAsks), done: make(chan struct{}),
 		dialing: make(chan struct{}, maxDials), shaking: make(chan struct{}, maxShaking),
 		longIn: make(chan struct{}, maxLongIn), asking: make(chan struct{}, maxAsks),
-		remotes: map[[32]byte]*remote{}, conns: map[network.Conn]*connState{}, banned: map[id.GUID]struct{}{},
+		remotes: map[[32]byte]*remote{}, conns: map[network.Conn]*connState{}, banned: map[id.GUID]peer.ID{},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.reach = newReach(cfg.Loopback, cfg.Private)
@@ -279,29 +281,32 @@ func (t *Transport) isBanned(g id.GUID) bool {
 func (t *Transport) Drop(g id.GUID, ban bool) {
 	if ban {
 		t.mu.Lock()
-		t.banned[g] = struct{}{}
+		if _, ok := t.banned[g]; !ok {
+			t.banned[g] = ""
+		}
 		t.mu.Unlock()
 	}
 	for _, p := range t.allPeers() {
 		p.mu.Lock()
-		if (p.own == nil || p.own.GUID != g) && (p.said == nil || p.said.GUID != g) {
+		proved := p.own != nil && p.own.GUID == g
+		if !proved && (p.own != nil || p.said == nil || p.said.GUID != g) {
 			p.mu.Unlock()
 			continue
 		}
 		p.flush()
 		links := append([]*link(nil), p.links...)
-		mine := p.own != nil && p.own.GUID == g
 		p.mu.Unlock()
-		if ban && mine {
+		if ban && proved {
+			t.mu.Lock()
+			t.banned[g] = p.pid
+			t.mu.Unlock()
 			t.gate.shut(p.pid, 0)
 		}
 		for _, l := range links {
 			l.close()
 		}
-		for _, c := range t.swarm.ConnsToPeer(p.pid) {
-			if mine {
-				_ = c.Close()
-			}
+		if proved {
+			_ = t.swarm.ClosePeer(p.pid)
 		}
 	}
 }
@@ -309,14 +314,11 @@ func (t *Transport) Drop(g id.GUID, ban bool) {
 // Readmit ends the ban of a peer.
 func (t *Transport) Readmit(g id.GUID) {
 	t.mu.Lock()
+	pid := t.banned[g]
 	delete(t.banned, g)
 	t.mu.Unlock()
-	for _, p := range t.allPeers() {
-		p.mu.Lock()
-		if p.own != nil && p.own.GUID == g {
-			t.gate.readmit(p.pid)
-		}
-		p.mu.Unlock()
+	if pid != "" {
+		t.gate.readmit(pid)
 	}
 }
 
@@ -363,7 +365,7 @@ func (t *Transport) accepts(m ma.Multiaddr) bool {
 	return true
 }
 
-// Links lists live connections, one line per peer and path.
+// Links lists live connections by peer, the one written on first.
 func (t *Transport) Links() []transport.Link {
 	var out []transport.Link
 	for _, p := range t.allPeers() {
@@ -377,6 +379,7 @@ func (t *Transport) Links() []transport.Link {
 		}
 		p.mu.Unlock()
 	}
+	slices.SortStableFunc(out, func(a, b transport.Link) int { return a.Peer.Cmp(b.Peer) })
 	return out
 }
 
@@ -469,6 +472,9 @@ func (t *Transport) Close() error {
 			l.close()
 		}
 	}
+	// libp2p's dialler looks for transports that a closing swarm has no more,
+	// and panics.
+	t.dials.Wait()
 	t.closeNAT()
 	err := t.h.Close()
 	t.wg.Wait()

@@ -205,3 +205,58 @@ func TestCloseWhileDialling(t *testing.T) {
 		}
 	}
 }
+
+// TestTotalQueue fills the room that all peers share.
+func TestTotalQueue(t *testing.T) {
+	_, ta := member(t, 1, "lagoon", Config{Limits: Limits{Queued: 5 * transport.MaxBulk}})
+	var err error
+	n := 0
+	for ; n < 10 && err == nil; n++ {
+		to := transporttest.NewHost("lagoon", byte(100+n)).SetHandle(1, []string{loopNet{}.Nowhere()})
+		err = ta.Send(to, true, make([]byte, transport.MaxBulk))
+	}
+	if n != 6 || !errors.Is(err, transport.ErrQueueFull) || ta.Stats().QueueFull != 1 {
+		t.Fatalf("%d frames taken, then %v", n-1, err)
+	}
+}
+
+func TestReadmit(t *testing.T) {
+	a, ta := member(t, 1, "lagoon", Config{})
+	b, tb := member(t, 2, "lagoon", Config{})
+	exchange(t, a, ta, b, "hello")
+	ta.Drop(b.Handle().GUID, true)
+	ta.sweepOnce(time.Now().Add(time.Hour)) // forgets the peer, not the ban
+	if err := ta.Send(b.Handle(), false, []byte("x")); !errors.Is(err, transport.ErrRefused) {
+		t.Fatal(err)
+	}
+	ta.Readmit(b.Handle().GUID)
+	exchange(t, a, ta, b, "welcome back")
+	exchange(t, b, tb, a, "thank you")
+}
+
+// TestIdentifyTellsLittle looks at what a stranger learns by connecting.
+func TestIdentifyTellsLittle(t *testing.T) {
+	v := newVictim(t, Limits{}, nil)
+	m := newMallory(t, v)
+	m.link(t)
+	pid := v.tr.h.ID()
+	transporttest.Until(t, "identify", func() bool {
+		a, err := m.Peerstore().Get(pid, "AgentVersion")
+		return err == nil && a == "atoll"
+	})
+	given, err := decodeAddr(v.tr.Addrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range m.Peerstore().Addrs(pid) {
+		if !a.Equal(given) {
+			t.Errorf("learnt %s", a)
+		}
+	}
+	// And nothing she says of her addresses is ever dialled.
+	for _, a := range v.tr.h.Peerstore().Addrs(m.ID()) {
+		if v.tr.gate.InterceptAddrDial(m.ID(), a) {
+			t.Errorf("would dial %s", a)
+		}
+	}
+}
