@@ -15,6 +15,7 @@ var rows = []row{
 		internal/mount/fuse
 		internal/mount/nfs3
 		internal/andrew
+		internal/acceptance
 	`},
 	{name: "hosts", packages: `
 		internal/node

@@ -288,7 +288,7 @@ func TestRestore(t *testing.T) {
 	if !bytes.Equal(again.Encode(), b) || again.SetDigest() != r.SetDigest() || again.Version() == 0 {
 		t.Error("a restored roster differs")
 	}
-	for i := range b {
+	for i := 0; i < len(b); i += 3 {
 		c := bytes.Clone(b)
 		c[i] ^= 4
 		x := New(Config{}, l.pool)
