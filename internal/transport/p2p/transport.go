@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,7 +26,6 @@ import (
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/transport"
@@ -383,73 +381,6 @@ func (t *Transport) Links() []transport.Link {
 	return out
 }
 
-// sweep closes what nobody uses and forgets what nobody needs.
-func (t *Transport) sweep() {
-	defer t.wg.Done()
-	tick := time.NewTicker(t.times.sweep)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			t.sweepOnce(time.Now())
-		case <-t.done:
-			return
-		}
-	}
-}
-
-func (t *Transport) sweepOnce(now time.Time) {
-	var idle []*link
-	at := int64(now.Sub(base))
-	for _, p := range t.allPeers() {
-		p.mu.Lock()
-		for i, l := range p.links {
-			limit := spareTime
-			if i == 0 {
-				limit = idleTime
-			}
-			used := l.used.Load()
-			if cs := t.connOf(l.conn); cs != nil {
-				used = max(used, cs.used.Load())
-			}
-			if time.Duration(at-used) > limit && !(i == 0 && (p.pinned > 0 || relaying(l.conn))) {
-				idle = append(idle, l)
-			}
-		}
-		p.upgrade(now)
-		if len(p.links) == 0 && !p.dialing && p.pinned == 0 && now.Sub(p.used) > time.Minute {
-			p.dead = true
-			p.flush()
-		}
-		dead := p.dead
-		p.mu.Unlock()
-		if dead {
-			t.mu.Lock()
-			if t.remotes[p.key] == p {
-				delete(t.remotes, p.key)
-			}
-			t.mu.Unlock()
-		}
-	}
-	for _, l := range idle {
-		l.close()
-	}
-	for _, c := range t.swarm.Conns() {
-		if cs := t.connOf(c); cs != nil && cs.bare() && now.Sub(c.Stat().Opened) > t.times.fresh {
-			t.dropUnlinked(c)
-		}
-	}
-	t.mu.Lock()
-	for c := range t.conns {
-		if c.IsClosed() {
-			delete(t.conns, c)
-		}
-	}
-	t.mu.Unlock()
-	t.gate.sweep(now)
-	t.asks.sweep(now)
-}
-
 // Close ends all links and waits for their goroutines. Calls of the host
 // under way are waited for too: a host that blocks in Receive must let go.
 func (t *Transport) Close() error {
@@ -479,77 +410,4 @@ func (t *Transport) Close() error {
 	err := t.h.Close()
 	t.wg.Wait()
 	return err
-}
-
-// protoOf names the path of a connection for Links.
-func protoOf(m ma.Multiaddr) string {
-	switch {
-	case kindOf(m) == kindRelay:
-		return "relay"
-	case isQUIC(m):
-		return "quic"
-	}
-	return "tcp"
-}
-
-func isQUIC(m ma.Multiaddr) bool {
-	_, err := m.ValueForProtocol(ma.P_QUIC_V1)
-	return err == nil
-}
-
-// textOf renders a multiaddr for people: host:port, and for a relayed path
-// that of the relay.
-func textOf(m ma.Multiaddr) string {
-	if len(m) == 0 {
-		return "?"
-	}
-	if ai, err := relayOf(m); err == nil && len(ai.Addrs) == 1 {
-		m = ai.Addrs[0]
-	}
-	if n := len(m); n == 3 {
-		m = m[:2] // without /quic-v1
-	}
-	if _, hp, err := manet.DialArgs(m); err == nil {
-		return hp
-	}
-	return m.String()
-}
-
-// dialFault is libp2p's dial error, one line per address, on one line.
-type dialFault struct {
-	text   string
-	causes []error
-}
-
-func (f *dialFault) Error() string   { return f.text }
-func (f *dialFault) Unwrap() []error { return f.causes }
-
-func shorten(err error) error {
-	var de *swarm.DialError
-	if !errors.As(err, &de) {
-		return err
-	}
-	f := &dialFault{}
-	for i, te := range de.DialErrors {
-		f.causes = append(f.causes, rootOf(te.Cause))
-		if i < id.MaxAddrs {
-			f.text += "; " + textOf(te.Address) + ": " + rootOf(te.Cause).Error()
-		}
-	}
-	if len(f.causes) == 0 && de.Cause != nil {
-		return rootOf(de.Cause)
-	}
-	f.text = strings.TrimPrefix(f.text, "; ")
-	return f
-}
-
-// rootOf follows single wrapping to the cause people know, keeping errno.
-func rootOf(err error) error {
-	for {
-		next := errors.Unwrap(err)
-		if next == nil {
-			return err
-		}
-		err = next
-	}
 }
