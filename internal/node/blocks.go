@@ -53,23 +53,30 @@ func Command[T any](ctx context.Context, n *Node, cmd any, note func(any)) (T, e
 }
 
 func (b blocks) Put(ctx context.Context, g id.GUID, block []byte, claim [16]byte, opt files.PutOptions) (files.Copies, error) {
-	done, err := b.n.PutBlock(ctx, g, block, claim, opt.K, opt.W)
+	done, err := b.n.PutBlock(ctx, g, block, claim, PutOptions{K: opt.K, W: opt.W, Known: opt.Known})
 	if err != nil {
 		return files.Copies{}, err
 	}
 	return files.Copies{Min: len(done.Receipts), Target: done.Target, Known: done.Known}, nil
 }
 
-// PutBlock stores a content block, or with no bytes adds a claim to one that
-// the pool has. k and w of 0 are the pool's.
-func (n *Node) PutBlock(ctx context.Context, g id.GUID, block []byte, claim [16]byte, k, w int) (dht.PutDone, error) {
+// PutOptions say how a block is put. K and W of 0 are the pool's; Known blocks
+// go without their bytes where the pool has them.
+type PutOptions struct {
+	K, W  int
+	Known bool
+}
+
+// PutBlock stores a content block that this member owns.
+func (n *Node) PutBlock(ctx context.Context, g id.GUID, block []byte, claim [16]byte, o PutOptions) (dht.PutDone, error) {
+	k := o.K
 	if k == 0 {
 		k = n.who.pool.K
 	}
 	pool := n.who.pool.ID()
 	cert := dht.NewStoreCert(pool, g, n.who.owner.Public(), claim, len(block), k, uint64(n.cfg.Wall()))
 	cert.SignWith(n.who.owner.Sign)
-	return ask[dht.PutDone](ctx, n, dht.PutCmd{Cert: cert, Block: block, W: w}, nil)
+	return ask[dht.PutDone](ctx, n, dht.PutCmd{Cert: cert, Block: block, W: o.W, Try: o.Known}, nil)
 }
 
 func (b blocks) Get(ctx context.Context, g id.GUID) ([]byte, error) {

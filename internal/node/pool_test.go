@@ -101,7 +101,7 @@ func TestPoolStoresAndGivesBack(t *testing.T) {
 			block := seal.Header{Kind: seal.KindRaw, Suite: seal.Clear}.Append(nil)
 			block = append(block, bytes.Repeat([]byte("the tide comes in "), 40_000)...)
 			g := seal.BlockGUID(block)
-			done, err := p.nodes[0].PutBlock(ctx, g, block, [16]byte{1}, 0, 0)
+			done, err := p.nodes[0].PutBlock(ctx, g, block, [16]byte{1}, PutOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}

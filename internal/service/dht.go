@@ -28,7 +28,7 @@ func (s *Service) DHTPut(ctx context.Context, r api.DHTPutRequest) (api.DHTPutRe
 	block := seal.Header{Kind: seal.KindRaw, Suite: seal.Clear}.Append(nil)
 	block = append(block, r.Raw...)
 	g := seal.BlockGUID(block)
-	done, err := s.n.PutBlock(ctx, g, block, rawClaim, 0, 0)
+	done, err := s.n.PutBlock(ctx, g, block, rawClaim, node.PutOptions{})
 	if err != nil {
 		return api.DHTPutResult{}, err
 	}

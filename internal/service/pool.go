@@ -47,6 +47,12 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 		Repair:   api.RepairStatus{Queued: t.RepairQueued},
 		Warnings: []string{},
 	}
+	st.Safety.Learning = []id.GUID{}
+	for _, m := range survey.Members {
+		if m.Unsynced {
+			st.Safety.Learning = append(st.Safety.Learning, m.Member)
+		}
+	}
 	u := s.n.Usage()
 	st.Disk = api.DiskStatus{Limit: u.Limit, Used: u.Used, Reserve: u.Reserve, FullInS: s.fill.fullIn(u.Used, u.Free)}
 	st.Repair.Bytes, st.Repair.ETAS = repairLeft(survey)

@@ -1,0 +1,216 @@
+package acceptance
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+)
+
+// sizesOf returns the number and bounds of files at the size asked for.
+func sizesOf(rnd *rand.Rand) []int64 {
+	if *full {
+		return logUniform(rnd, 200, 64<<20, 1<<30)
+	}
+	return logUniform(rnd, 16, 4<<20, 16<<20)
+}
+
+// TestSurvival: eight processes, k = 3, files of all sizes put through random
+// members and read through others. Two members are killed while the others
+// read: no read fails, and within a minute every block has three copies again
+// (heartbeats of 5 s, grace 10 s). Two more are killed: everything is still
+// read. Those killed come back with their disks: counted, not copied again.
+func TestSurvival(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	p := newPool(t, 8, "--grace", "10s")
+	files := p.putAll(sizesOf(rnd), rnd)
+	t.Logf("all at k after %s", p.allFull(0, 2*time.Minute))
+
+	for _, dead := range [][2]int{{2, 5}, {3, 6}} {
+		stop := p.readOn(files, dead[0], dead[1])
+		p.kill(dead[0])
+		p.kill(dead[1])
+		took := p.allFull(0, 60*time.Second)
+		if failed := stop(); len(failed) > 0 {
+			t.Fatalf("%d reads failed, the first: %v", len(failed), failed[0])
+		}
+		t.Logf("two killed: all at k again after %s", took)
+		p.readAll(files)
+	}
+
+	before := p.repairBytes()
+	for _, i := range []int{2, 5, 3, 6} {
+		p.start(i, "up")
+	}
+	t.Logf("four came back: all counted after %s", p.allFull(0, 2*time.Minute))
+	p.readAll(files)
+	var total int64
+	for _, f := range files {
+		total += f.size
+	}
+	moved := p.repairBytes() - before
+	t.Logf("repair bytes after the return: %d of %d stored", moved, 3*total)
+	if moved > total/10 {
+		t.Errorf("members that came back with their disks were copied to again: %d bytes", moved)
+	}
+}
+
+// putAll puts files of the given sizes through random members.
+func (p *pool) putAll(sizes []int64, rnd *rand.Rand) []stored {
+	p.t.Helper()
+	files := make([]stored, len(sizes))
+	var sum int64
+	begin := time.Now()
+	for i, size := range sizes {
+		var err error
+		if files[i], err = p.put(rnd.IntN(len(p.procs)), size, rnd); err != nil {
+			p.t.Fatalf("put of %d bytes: %v", size, err)
+		}
+		sum += size
+	}
+	p.t.Logf("put %d files, %d bytes, in %s", len(files), sum, time.Since(begin))
+	return files
+}
+
+// readAll reads every file through a member that runs.
+func (p *pool) readAll(files []stored) {
+	p.t.Helper()
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for i, f := range files {
+		at := i % len(p.procs)
+		for p.procs[at].cmd == nil {
+			at = (at + 1) % len(p.procs)
+		}
+		if err := p.get(at, f, rnd); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+// readOn keeps reading through the members that are not in except, until the
+// function it returns is called, which gives the reads that failed.
+func (p *pool) readOn(files []stored, except ...int) (stop func() []error) {
+	var mu sync.Mutex
+	var failed []error
+	quit := make(chan struct{})
+	var all sync.WaitGroup
+	skip := make(map[int]bool)
+	for _, i := range except {
+		skip[i] = true
+	}
+	for i, pr := range p.procs {
+		if skip[i] || pr.cmd == nil {
+			continue
+		}
+		all.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(i), 5))
+			for n := 0; ; n++ {
+				select {
+				case <-quit:
+					return
+				default:
+				}
+				if err := p.get(i, files[rnd.IntN(len(files))], rnd); err != nil {
+					mu.Lock()
+					failed = append(failed, fmt.Errorf("through node %d: %w", i, err))
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	return func() []error {
+		close(quit)
+		all.Wait()
+		return failed
+	}
+}
+
+// repairBytes sums what all members have copied for repair since they started.
+func (p *pool) repairBytes() (sum int64) {
+	p.t.Helper()
+	for i, pr := range p.procs {
+		if pr.cmd != nil {
+			sum += p.metric(i, `atoll_dht_bytes_total{what="repair"}`)
+		}
+	}
+	return sum
+}
+
+// TestSharedChunks: two files of one owner share chunks; one is removed; the
+// other still reads.
+func TestSharedChunks(t *testing.T) {
+	p := newPool(t, 4)
+	rnd := rand.New(rand.NewPCG(7, 8))
+	first, second := p.twins(3<<20, rnd)
+	p.ok(0, nil, "rm", first.link)
+	if err := p.get(2, second, rnd); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.get(2, first, rnd); err == nil {
+		t.Fatal("the file that was removed is still read")
+	}
+	var v api.VerifyResult
+	p.ok(3, &v, "verify", second.link)
+	if len(v.Unrepairable) > 0 || v.Corrupt > 0 {
+		t.Fatalf("the file that stays is not whole: %+v", v)
+	}
+}
+
+// TestGrowAndShrink: a pool of one grows to four while it is read, and shrinks
+// by leave to two: no read fails, and writes work at every size.
+func TestGrowAndShrink(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(9, 10))
+	p := newPool(t, 1)
+	files := p.putAll([]int64{0, 1, 100_000, 3 << 20}, rnd)
+	write := func() {
+		t.Helper()
+		f, err := p.put(0, 200_000, rnd)
+		if err != nil {
+			t.Fatalf("a write in a pool of %d: %v", p.running(), err)
+		}
+		files = append(files, f)
+	}
+	stop := p.readOn(files)
+	begin := time.Now()
+	p.grow(3)
+	t.Logf("grew from 1 to 4 in %s", time.Since(begin))
+	write()
+	if failed := stop(); len(failed) > 0 {
+		t.Fatalf("%d reads failed while the pool grew, the first: %v", len(failed), failed[0])
+	}
+	p.allFull(0, time.Minute)
+	for _, i := range []int{3, 2} {
+		stop := p.readOn(files, i)
+		p.ok(i, nil, "leave", "--yes")
+		<-p.procs[i].ended
+		p.procs[i].cmd = nil
+		if failed := stop(); len(failed) > 0 {
+			t.Fatalf("%d reads failed while a member left, the first: %v", len(failed), failed[0])
+		}
+		write()
+		p.readAll(files)
+	}
+}
+
+// TestNewcomerTakesItsShare: a new member of a loaded pool takes over its share
+// while every object stays readable.
+func TestNewcomerTakesItsShare(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(11, 12))
+	p := newPool(t, 4)
+	files := p.putAll(sizesOf(rnd), rnd)
+	p.allFull(0, 20*time.Second)
+	stop := p.readOn(files)
+	p.grow(1)
+	p.until(2*time.Minute, "the newcomer to hold blocks", func() bool {
+		return p.metric(4, "atoll_store_blocks") > 0
+	})
+	p.allFull(4, 2*time.Minute)
+	if failed := stop(); len(failed) > 0 {
+		t.Fatalf("%d reads failed, the first: %v", len(failed), failed[0])
+	}
+	p.readAll(files)
+	t.Logf("the newcomer holds %d blocks", p.metric(4, "atoll_store_blocks"))
+}
