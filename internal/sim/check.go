@@ -148,9 +148,9 @@ func (c *checks) rivals(n Ref, key id.GUID) {
 	}
 }
 
-// watchLeases looks for overlapping leases every 5 s of a measured run.
+// watchLeases looks for overlapping leases every second of a measured run.
 func (c *checks) watchLeases() {
-	c.run.e.After(5*machine.Second, func() {
+	c.run.e.After(machine.Second, func() {
 		if !c.run.measuring {
 			return
 		}

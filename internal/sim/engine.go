@@ -71,6 +71,7 @@ type Config struct {
 	// Hooks; each may be nil. They run inside a step and must not call Do.
 	OnTrace func(n Ref, ev trace.Event)
 	OnReply func(n Ref, cmd uint64, body any, err error)
+	OnSave  func(n Ref, body any) // a Save of anything but the routing state
 	OnNote  func(n Ref, cmd uint64, body any)
 	OnCrash func(n Ref, why string) // a fault of the engine or a Halt ended n
 	// AfterStep runs after each step of n, when Do may be called again.
@@ -103,24 +104,23 @@ type Engine struct {
 
 // node is one simulated process with its place, clock and disk.
 type node struct {
-	h       *id.Handle
-	m       machine.Machine // nil: dead
-	inc     uint32
-	armed   machine.Time // time of the earliest queued timer; Never if none
-	frozen  machine.Time // events wait until then
-	off     machine.Time // its clock at time 0
-	drift   int64        // ppm
-	skew    int64        // wall clock, ms
-	where   place
-	group   uint8 // side of a partition
-	slow    int64 // link delay factor, 0 or 1: none
-	dying   bool  // crashes within its next step
-	seq     uint64
-	rnd     *rand.Rand // its link and disk faults
-	saved   []byte     // last Save
-	savedAt machine.Time
-	older   []byte // the Save before
-	disk    *disk
+	h      *id.Handle
+	m      machine.Machine // nil: dead
+	inc    uint32
+	armed  machine.Time // time of the earliest queued timer; Never if none
+	frozen machine.Time // events wait until then
+	off    machine.Time // its clock at time 0
+	drift  int64        // ppm
+	skew   int64        // wall clock, ms
+	where  place
+	group  uint8 // side of a partition
+	slow   int64 // link delay factor, 0 or 1: none
+	dying  bool  // crashes within its next step
+	seq    uint64
+	rnd    *rand.Rand // its link and disk faults
+	saved  []byte     // last Save
+	older  []byte     // the Save before
+	disk   *disk
 }
 
 // New makes an empty Engine.
@@ -435,7 +435,11 @@ func (e *Engine) perform(n Ref) {
 			due := e.diskOf(n).readTime(e.now, nd.rnd)
 			e.push(due, n, n, event{kind: evLoaded, inc: nd.inc, id: ef.ID, body: ef.Body})
 		case machine.Save:
-			nd.older, nd.saved, nd.savedAt = nd.saved, ef.Body.([]byte), e.now
+			if b, ok := ef.Body.([]byte); ok {
+				nd.older, nd.saved = nd.saved, b
+			} else if e.cfg.OnSave != nil {
+				e.cfg.OnSave(n, ef.Body)
+			}
 		case machine.Reply:
 			e.noteReply(n, ef)
 			if e.cfg.OnReply != nil {

@@ -41,6 +41,11 @@ func (f *fake) Start(_ machine.Time, _ []*id.Handle, _ []byte, _ bool, out []mac
 	return out
 }
 
+func (f *fake) Adopt(_ machine.Time, _ []*id.Handle, _ bool, _ func(id.GUID) machine.Duration, out []machine.Effect) []machine.Effect {
+	f.ready, f.seen = true, make(map[kbr.ReqID]bool)
+	return out
+}
+
 func (f *fake) Leave(_ machine.Time, out []machine.Effect) []machine.Effect {
 	f.ready = false
 	return out

@@ -91,6 +91,11 @@ func (e *Engine) Group(n Ref) uint8 { return e.nodes[n].group }
 // Cut blocks messages from group f to group g.
 func (e *Engine) Cut(f, g uint8) { e.net.cut[f] |= 1 << g }
 
+// Hears reports whether no partition stops messages from m to n.
+func (e *Engine) Hears(n, m Ref) bool {
+	return e.net.cut[e.nodes[m].group]&(1<<e.nodes[n].group) == 0
+}
+
 // Heal takes all cuts away.
 func (e *Engine) Heal() { e.net.cut = [maxGroups]uint8{} }
 

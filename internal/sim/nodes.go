@@ -13,6 +13,7 @@ type overlayNode interface {
 	machine.Machine
 	kbr.Router
 	Start(now machine.Time, seeds []*id.Handle, saved []byte, creator bool, out []machine.Effect) []machine.Effect
+	Adopt(now machine.Time, others []*id.Handle, whole bool, rtt func(id.GUID) machine.Duration, out []machine.Effect) []machine.Effect
 	Leave(now machine.Time, out []machine.Effect) []machine.Effect
 	LeafSet() (left, right []*id.Handle) // nearest first
 }

@@ -30,10 +30,13 @@ type OverlayConfig struct {
 	Leaves   int           `json:"leaves"`      // h, leaves a side; 0: the preset's
 	LeafOnly bool          `json:"leaf_only"`   // leaf sets only, as in Figure 10.6
 	Encode   bool          `json:"encode"`      // every message crosses the codec
+	Build    string        `json:"build"`       // "join": nodes join one another; "oracle": they are given their tables
+	Spikes   float64       `json:"spikes"`      // share of messages held for 0.5–3 s
 
 	// Single faults, in the middle of the run.
 	Split  time.Duration `json:"split"`       // the ring falls into halves for so long
 	Kill   float64       `json:"kill"`        // share of the nodes that crash at once
+	Flash  float64       `json:"flash"`       // share of new nodes that join at once
 	Freeze float64       `json:"freeze_rate"` // freezes per node and hour, 1–40 s each
 	Drift  bool          `json:"drift"`       // clocks drift by up to 1 %
 
@@ -68,6 +71,10 @@ func (c *OverlayConfig) Validate() error {
 		return fmt.Errorf("loss %v: a share of 0 to 0.5", c.Loss)
 	case !share(c.Owned) || !share(c.Leave) || !share(c.Kill):
 		return errors.New("owned, leave and kill are shares of 0 to 1")
+	case c.Build != "" && c.Build != "join" && c.Build != "oracle":
+		return fmt.Errorf("build %q: join or oracle", c.Build)
+	case !share(c.Spikes) || c.Flash < 0 || c.Flash > 10 || c.Freeze < 0 || c.Freeze > 1000 || c.Split < 0:
+		return errors.New("spikes is a share of 0 to 1, flash one of 0 to 10, freezes 0 to 1,000 an hour, split not negative")
 	case c.Lookups < 0 || c.Lookups > 100:
 		return fmt.Errorf("%v lookups a second and node: 0 to 100", c.Lookups)
 	case c.Duration <= 0 || c.Duration > 10_000*time.Hour:
@@ -101,10 +108,11 @@ func RunOverlay(ctx context.Context, cfg OverlayConfig, progress func(Progress))
 func (r *overlayRun) run(ctx context.Context, progress func(Progress)) *Result {
 	r.ctx, r.progress = ctx, progress
 	began := time.Now()
-	r.build()
-	r.quiet(machine.Minute)
-	r.measure()
-	r.heal()
+	if r.build() {
+		r.quiet(machine.Minute)
+		r.measure()
+		r.heal()
+	}
 	return r.result(time.Since(began))
 }
 
@@ -174,16 +182,36 @@ func newOverlayRun(cfg OverlayConfig, maker *nodeMaker) *overlayRun {
 	return r
 }
 
+// adoptAll makes all nodes at once, each with the leaf set and routing table
+// that the oracle fills for it.
+func (r *overlayRun) adoptAll() {
+	var all ring
+	for range r.cfg.Nodes {
+		n := r.newNode()
+		all.add(r.e.Handle(n).GUID, n)
+	}
+	h := r.maker.leaf
+	for n := Ref(1); int(n) < len(r.peers); n++ {
+		others := adoptees(r.e, &all, n, h, r.cfg.LeafOnly, r.rnd.seeds)
+		r.run1(n, r.e.Handle(n), func(node overlayNode, now machine.Time, out []machine.Effect) []machine.Effect {
+			return node.Adopt(now, others, all.len() <= 2*h+1, rttOracle(r.e, n), out)
+		})
+	}
+}
+
 // addNode makes a node of random GUID and starts it.
 func (r *overlayRun) addNode() Ref {
+	n := r.newNode()
+	r.start(n, r.e.Handle(n), nil)
+	return n
+}
+
+// newNode makes room for a node of random GUID.
+func (r *overlayRun) newNode() Ref {
 	var g id.GUID
 	for i := range 4 {
 		binary.BigEndian.PutUint64(g[8*i:], r.rnd.guid.Uint64())
 	}
-	return r.addNodeAt(g)
-}
-
-func (r *overlayRun) addNodeAt(g id.GUID) Ref {
 	h := r.maker.handle(g, 1)
 	n := r.e.NewNode(h)
 	r.peers = append(r.peers, peer{})
@@ -191,7 +219,6 @@ func (r *overlayRun) addNodeAt(g id.GUID) Ref {
 		r.e.Faults.Add(FaultDrift)
 		r.e.SetClock(n, r.rnd.fault.Int64N(20_001)-10_000, r.rnd.fault.Int64N(7_200_001)-3_600_000)
 	}
-	r.start(n, h, nil)
 	return n
 }
 
@@ -203,16 +230,21 @@ func (r *overlayRun) start(n Ref, h *id.Handle, saved []byte) {
 			seeds = append(seeds, r.e.Handle(s))
 		}
 	}
+	creator := n == 1 && r.peers[n].inc == 0
+	r.run1(n, h, func(node overlayNode, now machine.Time, out []machine.Effect) []machine.Effect {
+		return node.Start(now, seeds, saved, creator, out)
+	})
+}
+
+// run1 makes the machine of n and lets begin start it.
+func (r *overlayRun) run1(n Ref, h *id.Handle, begin func(overlayNode, machine.Time, []machine.Effect) []machine.Effect) {
 	node := r.maker.make(h, &probe{run: r, n: n})
 	r.tally()
 	r.live++
 	p := &r.peers[n]
 	p.node, p.started, p.ready, p.epoch = node, r.e.Now(), false, h.Epoch
 	p.inc++
-	creator := n == 1 && p.inc == 1
-	r.e.Start(n, h, node, func(now machine.Time, out []machine.Effect) []machine.Effect {
-		return node.Start(now, seeds, saved, creator, out)
-	})
+	r.e.Start(n, h, node, func(now machine.Time, out []machine.Effect) []machine.Effect { return begin(node, now, out) })
 	r.afterStep(n)
 }
 
@@ -292,16 +324,20 @@ func (r *overlayRun) runUntil(t machine.Time) {
 }
 
 // build lets the nodes join one another: the first is the pool's creator, then
-// as many at a time as an eighth of those ready.
-func (r *overlayRun) build() {
+// as many at a time as an eighth of those ready. False: not all became ready.
+func (r *overlayRun) build() bool {
 	r.phase = "build"
-	limit := machine.Time(4 * machine.Hour)
+	if r.cfg.Build == "oracle" {
+		r.adoptAll()
+		return true
+	}
+	limit := machine.Time(20 * machine.Minute)
 	for r.e.Now() < limit && !r.stopped() {
 		for range min(r.cfg.Nodes-r.live, max(1, r.ring.len()/8-(r.live-r.ring.len()))) {
 			r.addNode()
 		}
 		if r.ring.len() == r.cfg.Nodes {
-			return
+			return true
 		}
 		r.runUntil(r.e.Now().Add(100 * machine.Millisecond))
 	}
@@ -309,6 +345,7 @@ func (r *overlayRun) build() {
 		r.check.fail("build", fmt.Sprintf("only %d of %d nodes ready after %v", r.ring.len(), r.cfg.Nodes,
 			time.Duration(r.e.Now())*time.Microsecond))
 	}
+	return false
 }
 
 // quiet lets d pass.
@@ -328,7 +365,7 @@ func (r *overlayRun) measure() {
 	r.countAt = r.e.Now()
 	r.measuring = true
 	r.sentAt, r.bytesAt, r.eventsAt = r.e.Sent, r.e.Bytes, r.e.Events
-	r.e.SetLinkFaults(LinkFaults{Loss: int64(r.cfg.Loss * million)})
+	r.e.SetLinkFaults(LinkFaults{Loss: int64(r.cfg.Loss * million), Spike: int64(r.cfg.Spikes * million)})
 	r.startChurn()
 	r.startFaults(span)
 	r.scheduleLookup()
@@ -444,6 +481,14 @@ func (r *overlayRun) startFaults(span machine.Duration) {
 				if r.e.Alive(n) && chance(r.rnd.fault, int64(r.cfg.Kill*million)) {
 					r.crash(n)
 				}
+			}
+		})
+	}
+	if r.cfg.Flash > 0 {
+		r.e.At(middle, func() {
+			for range int(r.cfg.Flash * float64(r.cfg.Nodes)) {
+				r.e.Faults.Add(FaultJoin)
+				r.addNode()
 			}
 		})
 	}

@@ -28,7 +28,6 @@ type setChecker struct {
 	fail func(kind, what string)
 
 	Acked, Removes int64 // acknowledged puts and removes
-	excused        int64 // not_found while no copy was within reach
 }
 
 // blockModel is a content block and the claims on it.
