@@ -1,0 +1,435 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/stack"
+	"atoll.example/atoll/internal/trace"
+)
+
+type idGUID = id.GUID
+
+// DHTConfig describes a run of the whole stack: a pool, clients and faults.
+type DHTConfig struct {
+	Seed      uint64   `json:"seed"`
+	Nodes     int      `json:"nodes"`  // 0: 20 to 60, by seed
+	K         int      `json:"k"`      // copies
+	NodeHours float64  `json:"hours"`  // node-hours, both phases together
+	OpsPerS   float64  `json:"ops_s"`  // operations a second, over all clients
+	Faults    []string `json:"faults"` // nil: a random subset by seed; "none", "all", or names
+	Bugs      []string `json:"bugs,omitempty"`
+	Encode    bool     `json:"encode"` // every message crosses the codec
+
+	Log io.Writer `json:"-"` // every trace event, a line each
+
+	name string // of the scenario, for the replay line
+}
+
+// DefaultDHT is one swarm seed: 20 to 60 nodes, 30 node-hours, k = 3.
+func DefaultDHT() DHTConfig {
+	return DHTConfig{Seed: 1, K: 3, NodeHours: 30, OpsPerS: 1.5, name: "dht-swarm"}
+}
+
+// Validate returns the first fault of c.
+func (c *DHTConfig) Validate() error {
+	switch {
+	case c.Nodes < 0 || c.Nodes > 1000:
+		return fmt.Errorf("%d nodes: 0 to 1,000", c.Nodes)
+	case c.K < 1 || c.K > 8:
+		return fmt.Errorf("k of %d: 1 to 8", c.K)
+	case c.NodeHours <= 0 || c.NodeHours > 1e6:
+		return fmt.Errorf("%v node-hours", c.NodeHours)
+	case c.OpsPerS < 0 || c.OpsPerS > 1000:
+		return fmt.Errorf("%v operations a second: 0 to 1,000", c.OpsPerS)
+	}
+	return nil
+}
+
+type nodeState uint8
+
+const (
+	running nodeState = iota + 1
+	crashed           // comes back
+	dead              // does not
+	departed
+)
+
+// dhtPeer is what the run knows of one node.
+type dhtPeer struct {
+	node    *poolNode
+	state   nodeState
+	inc     int
+	epoch   uint32
+	thawed  machine.Time
+	ready   bool // was ready once
+	leaving bool
+}
+
+// dhtRun is a run under way.
+type dhtRun struct {
+	cfg      DHTConfig
+	ctx      context.Context
+	progress func(Progress)
+	told     time.Time
+	partial  bool
+
+	e      *Engine
+	faults faultSet
+	disks  DiskFaults
+	cut    bool
+	phase  string // build, faults, heal, verify
+	peers  []dhtPeer
+	pool   *simPool
+
+	ops    map[uint64]*dhtOp
+	nextOp uint64
+	set    *setChecker
+	reg    *regChecker
+	stat   dhtStats
+	rnd    struct{ fault, op, data *rand.Rand }
+
+	failures []string
+	perKind  map[string]int
+	end      machine.Time
+	converge machine.Duration
+}
+
+// RunDHT runs cfg. When ctx ends early the result is partial and marked so.
+func RunDHT(ctx context.Context, cfg DHTConfig, progress func(Progress)) (*DHTResult, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	r, err := newDHTRun(cfg)
+	if err != nil {
+		return nil, err
+	}
+	r.ctx, r.progress = ctx, progress
+	began := time.Now()
+	r.build()
+	total := machine.Duration(r.cfg.NodeHours * float64(machine.Hour) / float64(r.cfg.Nodes))
+	r.faulty(total - min(total/4, 5*machine.Minute)) // healing takes about that long
+	// One seed in ten never heals: safety alone is judged.
+	if cfg.Seed%10 != 9 {
+		r.heal()
+		r.verify()
+	}
+	r.set.lost()
+	return r.result(time.Since(began)), nil
+}
+
+func newDHTRun(cfg DHTConfig) (*dhtRun, error) {
+	r := &dhtRun{
+		cfg: cfg, ctx: context.Background(), phase: "build", peers: make([]dhtPeer, 1),
+		ops: make(map[uint64]*dhtOp), perKind: make(map[string]int),
+	}
+	ec := Config{
+		Seed: cfg.Seed, Topology: LAN, Wall: 1_700_000_000_000,
+		OnReply: r.replied, OnCrash: r.crashed, AfterStep: r.afterStep,
+		OnSave: func(n Ref, body any) { r.pool.keep(n, body) },
+	}
+	if cfg.Encode {
+		ec.Decode = stack.Decode
+	}
+	if cfg.Log != nil {
+		ec.OnTrace = func(n Ref, ev trace.Event) { logTrace(cfg.Log, r.e, n, ev) }
+	}
+	swarm := machine.NewRand(cfg.Seed, id.GUID{}, "sim/swarm")
+	var err error
+	if r.faults, err = newFaultSet(cfg.Faults, swarm); err != nil {
+		return nil, err
+	}
+	if r.cfg.Nodes == 0 {
+		r.cfg.Nodes = 20 + swarm.IntN(41)
+	}
+	if swarm.IntN(2) == 0 {
+		ec.Topology = Sphere
+	}
+	r.e = New(ec)
+	r.rnd.fault, r.rnd.op, r.rnd.data = r.e.Rand("fault"), r.e.Rand("op"), r.e.Rand("data")
+	r.set = newSetChecker(cfg.K, r.fail)
+	r.reg = &regChecker{fail: r.fail, note: r.remark}
+	r.stat.init()
+	if r.pool, err = newSimPool(r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// fail records a broken promise: the first five of a kind in words.
+func (r *dhtRun) fail(kind, what string) {
+	r.perKind[kind]++
+	r.log("FAILED %s: %s", kind, what)
+	if r.perKind[kind] <= 5 {
+		r.failures = append(r.failures, fmt.Sprintf("%s at %s: %s", kind, fmtTime(r.e.Now()), what))
+	}
+}
+
+// log writes a line of the run's own.
+func (r *dhtRun) log(format string, a ...any) {
+	if r.cfg.Log != nil {
+		fmt.Fprintf(r.cfg.Log, "%s sim: %s\n", fmtTime(r.e.Now()), fmt.Sprintf(format, a...))
+	}
+}
+
+func (r *dhtRun) remark(what string) {
+	if len(r.stat.remarks) < 20 {
+		r.stat.remarks = append(r.stat.remarks, fmt.Sprintf("%s: %s", fmtTime(r.e.Now()), what))
+	}
+}
+
+func (r *dhtRun) stopped() bool {
+	if r.ctx.Err() != nil {
+		r.partial = true
+	}
+	if r.progress != nil && time.Since(r.told) > 500*time.Millisecond {
+		r.told = time.Now()
+		r.progress(Progress{
+			Phase: r.phase, Nodes: r.count(running),
+			At: time.Duration(r.e.Now()) * time.Microsecond, End: time.Duration(r.end) * time.Microsecond,
+		})
+	}
+	return r.partial
+}
+
+func (r *dhtRun) runUntil(t machine.Time) {
+	for i := 0; r.e.Next(t); i++ {
+		if i%4096 == 4095 && r.stopped() {
+			return
+		}
+	}
+	if !r.partial {
+		r.e.Run(t)
+	}
+}
+
+func (r *dhtRun) count(s nodeState) (c int) {
+	for n := 1; n < len(r.peers); n++ {
+		if r.peers[n].state == s {
+			c++
+		}
+	}
+	return c
+}
+
+// pick draws a node of a state, World if there is none.
+func (r *dhtRun) pick(s nodeState) Ref {
+	if c := r.count(s); c > 0 {
+		i := r.rnd.fault.IntN(c)
+		for n := 1; n < len(r.peers); n++ {
+			if r.peers[n].state == s {
+				if i == 0 {
+					return Ref(n)
+				}
+				i--
+			}
+		}
+	}
+	return World
+}
+
+// pickReady draws a running, ready node that is not frozen.
+func (r *dhtRun) pickReady(rnd *rand.Rand) Ref {
+	var ns []Ref
+	for n := 1; n < len(r.peers); n++ {
+		p := &r.peers[n]
+		if p.state == running && !r.e.Frozen(Ref(n)) && p.node.Ring().Ready() {
+			ns = append(ns, Ref(n))
+		}
+	}
+	if len(ns) == 0 {
+		return World
+	}
+	return ns[rnd.IntN(len(ns))]
+}
+
+func (r *dhtRun) addNode() Ref {
+	h, err := r.pool.member(uint64(len(r.peers)))
+	if err != nil {
+		panic("sim: " + err.Error())
+	}
+	n := r.e.NewNode(h)
+	r.peers = append(r.peers, dhtPeer{})
+	if r.faults["drift"] {
+		r.e.Faults.Add(FaultDrift)
+		r.e.SetClock(n, r.rnd.fault.Int64N(20_001)-10_000, 0)
+	}
+	if r.faults["skew"] {
+		r.e.Faults.Add(FaultSkew)
+		r.e.nodes[n].skew = r.rnd.fault.Int64N(240_001) - 120_000 // under the 5 minutes that are refused
+	}
+	r.setDisk(n)
+	r.start(n, h, nil)
+	return n
+}
+
+// start runs the stack on n with what its disk holds.
+func (r *dhtRun) start(n Ref, h *id.Handle, saved []byte) {
+	p := &r.peers[n]
+	p.inc++
+	p.epoch, p.state = h.Epoch, dead
+	node, err := r.pool.make(n, h)
+	if err != nil {
+		r.fail("start", err.Error())
+		return
+	}
+	p.node, p.state = node, running
+	seeds := r.pool.seeds(n)
+	creator := n == 1 && p.inc == 1
+	r.e.Start(n, h, node, func(now machine.Time, out []machine.Effect) []machine.Effect {
+		return node.Start(now, r.e.wall(n), seeds, saved, creator, out)
+	})
+	r.afterStep(n)
+}
+
+// crashed is called when a node has ended, by our hand or the engine's; it
+// comes back in 1–90 s.
+func (r *dhtRun) crashed(n Ref, why string) {
+	p := &r.peers[n]
+	p.node, p.state, p.leaving = nil, crashed, false
+	r.log("%s ended: %s", r.name(n), why)
+	r.stat.ends[why]++
+	inc := p.inc
+	r.e.After(machine.Second+machine.Duration(r.rnd.fault.Int64N(int64(89*machine.Second))), func() {
+		if p := &r.peers[n]; p.state == crashed && p.inc == inc {
+			r.restart(n)
+		}
+	})
+}
+
+// restart starts a crashed node again, with a higher epoch and what it saved
+// of its routing state, unless that is lost, old or torn.
+func (r *dhtRun) restart(n Ref) {
+	h := *r.e.Handle(n)
+	h.Epoch++
+	nd := &r.e.nodes[n]
+	saved := nd.saved
+	if r.faults["table"] && r.phase == "faults" {
+		switch r.rnd.fault.IntN(4) {
+		case 0:
+			r.e.Faults.Add(FaultTableLost)
+			saved = nil
+		case 1:
+			r.e.Faults.Add(FaultTableStale)
+			saved = nd.older
+		case 2:
+			r.e.Faults.Add(FaultTableTorn)
+			saved = saved[:len(saved)/2]
+		}
+	}
+	if nd.disk != nil {
+		nd.disk.failed = false
+	}
+	r.setDisk(n)
+	r.e.Faults.Add(FaultRestart)
+	r.log("%s restarts", r.name(n))
+	r.start(n, &h, saved)
+}
+
+func (r *dhtRun) afterStep(n Ref) {
+	p := &r.peers[n]
+	if p.node == nil || p.ready || !p.node.Ring().Ready() {
+		return
+	}
+	p.ready = true
+}
+
+// build lets the pool grow one by one.
+func (r *dhtRun) build() {
+	for range r.cfg.Nodes {
+		n := r.addNode()
+		limit := r.e.Now().Add(5 * machine.Minute)
+		for !r.peers[n].ready && r.e.Now() < limit && !r.partial {
+			r.runUntil(r.e.Now().Add(100 * machine.Millisecond))
+		}
+		if !r.peers[n].ready && !r.partial {
+			r.fail("build", fmt.Sprintf("node %d not ready after 5 minutes without faults", n))
+			return
+		}
+	}
+	r.runUntil(r.e.Now().Add(30 * machine.Second))
+}
+
+// faulty is phase one: anything may happen, safety must hold.
+func (r *dhtRun) faulty(d machine.Duration) {
+	if r.partial {
+		return
+	}
+	r.phase = "faults"
+	r.end = r.e.Now().Add(d)
+	r.startFaults()
+	r.startOps()
+	r.runUntil(r.end)
+}
+
+// heal ends the faults, brings back who can come back, and waits until the
+// pool has what it owes: k copies of everything, within 12 minutes.
+func (r *dhtRun) heal() {
+	if r.partial {
+		return
+	}
+	r.phase = "heal"
+	r.e.SetLinkFaults(LinkFaults{})
+	r.e.Heal()
+	r.disks = DiskFaults{}
+	for n := 1; n < len(r.peers); n++ {
+		r.setDisk(Ref(n))
+		d := r.e.diskOf(Ref(n))
+		d.limit, d.slow = 0, 0
+		r.e.SetSlow(Ref(n), 1)
+		r.e.nodes[n].dying = false
+		if r.peers[n].state == dead {
+			r.revoke(Ref(n))
+		}
+	}
+	healed := r.e.Now()
+	r.end = healed.Add(15 * machine.Minute)
+	why := "not looked at"
+	for r.e.Now() < r.end && !r.partial {
+		if why = r.owes(); why == "" {
+			break
+		}
+		r.runUntil(r.e.Now().Add(5 * machine.Second))
+	}
+	r.converge = r.e.Now().Sub(healed)
+	if why != "" && !r.partial {
+		r.fail("repair", fmt.Sprintf("15 minutes after the last fault: %s", why))
+	}
+}
+
+// owes says what is missing from a healthy pool, "" if nothing.
+func (r *dhtRun) owes() string {
+	for n := 1; n < len(r.peers); n++ {
+		switch p := &r.peers[n]; p.state {
+		case crashed:
+			return fmt.Sprintf("node %s is down", r.name(Ref(n)))
+		case running:
+			if !p.node.Ring().Ready() {
+				return fmt.Sprintf("node %s is not ready", r.name(Ref(n)))
+			}
+		}
+	}
+	k := min(r.cfg.K, r.pool.count())
+	for _, b := range r.set.order {
+		if !b.must() {
+			continue
+		}
+		live := 0
+		for n := range b.disks {
+			if r.peers[n].state == running {
+				live++
+			}
+		}
+		if live < k {
+			return fmt.Sprintf("block %s has %d of %d copies", b.guid.Short(), live, k)
+		}
+	}
+	return ""
+}
+
+func (r *dhtRun) name(n Ref) string { return r.e.Handle(n).GUID.Short() }

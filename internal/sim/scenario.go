@@ -1,0 +1,113 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+func (r *DHTResult) OK() bool        { return r.Passed }
+func (r *DHTResult) Stopped() bool   { return r.Partial }
+func (r *SwarmResult) OK() bool      { return r.Passed }
+func (r *SwarmResult) Stopped() bool { return r.Partial }
+
+var (
+	_ Report = (*DHTResult)(nil)
+	_ Report = (*SwarmResult)(nil)
+)
+
+// Options change a scenario's run.
+type Options struct {
+	Seeds  int  // dht scenarios: run seeds seed … seed+Seeds−1; 0 or 1: the one
+	Quick  bool // a smaller run, for tests
+	Encode bool // every message crosses the codec
+}
+
+// Scenario is a named run that a seed replays.
+type Scenario struct {
+	Name  string
+	About string
+	Run   func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error)
+}
+
+// Scenarios lists all scenarios.
+func Scenarios() []Scenario {
+	return []Scenario{
+		overlayScenario("overlay", "1,000 nodes, 5 % loss, sessions of 30 minutes, 2 virtual hours", func(*OverlayConfig) {}),
+		overlayScenario("overlay-quiet", "1,000 nodes, no loss, no churn: hops and control messages at rest", func(c *OverlayConfig) {
+			c.Churn, c.Loss, c.Preset = "none", 0, "wan"
+		}),
+		overlayScenario("overlay-leave", "sessions of 30 minutes, every departure says goodbye", func(c *OverlayConfig) {
+			c.Nodes, c.Leave, c.Duration = 300, 1, time.Hour
+		}),
+		overlayScenario("overlay-split", "300 nodes, 2 % loss, the ring falls into halves for 10 minutes", func(c *OverlayConfig) {
+			c.Nodes, c.Loss, c.Churn, c.Split, c.Duration = 300, 0.02, "none", 10*time.Minute, 40*time.Minute
+		}),
+		overlayScenario("overlay-kill", "300 nodes, three in ten crash at once", func(c *OverlayConfig) {
+			c.Nodes, c.Churn, c.Kill, c.Duration = 300, "none", 0.3, 30*time.Minute
+		}),
+		overlayScenario("overlay-freeze", "300 nodes that freeze for up to 40 s, twice an hour each, clocks adrift", func(c *OverlayConfig) {
+			c.Nodes, c.Churn, c.Freeze, c.Drift, c.Duration = 300, "poisson:60m", 2, true, time.Hour
+		}),
+		dhtScenario("dht-swarm", "20–60 nodes, 30 node-hours, a random subset of all faults; then heal", nil),
+		dhtScenario("dht-calm", "no faults: what everything costs", []string{"none"}),
+		dhtScenario("dht-churn", "crashes, joins, leaves, lost disks", []string{"loss", "crash", "crashstep", "join", "leave", "kill", "amnesia"}),
+		dhtScenario("dht-partition", "partitions of both kinds, freezes, clocks", []string{"loss", "partition", "oneway", "freeze", "skew", "jump", "drift"}),
+		dhtScenario("dht-disk", "slow, torn, failing, full and rotting disks", []string{"diskslow", "fsync", "torn", "full", "bitrot", "crash"}),
+	}
+}
+
+// ScenarioByName finds one.
+func ScenarioByName(name string) (Scenario, error) {
+	for _, s := range Scenarios() {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return Scenario{}, fmt.Errorf("unknown scenario %q", name)
+}
+
+func replayLine(name string, seed uint64) string {
+	return fmt.Sprintf("atoll sim --scenario %s --seed %d", name, seed)
+}
+
+func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
+	return Scenario{name, about, func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
+		c := DefaultOverlay()
+		change(&c)
+		c.Seed, c.Encode = seed, o.Encode
+		if o.Quick {
+			c.Nodes, c.Duration = min(c.Nodes, 100), min(c.Duration, 20*time.Minute)
+			c.Split = min(c.Split, 5*time.Minute)
+		}
+		r, err := RunOverlay(ctx, c, progress)
+		if err != nil {
+			return nil, err
+		}
+		r.Scenario, r.Replay = name, replayLine(name, seed)
+		return r, nil
+	}}
+}
+
+func dhtScenario(name, about string, faults []string) Scenario {
+	return Scenario{name, about, func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
+		c := DefaultDHT()
+		c.Seed, c.Faults, c.Encode = seed, faults, o.Encode
+		c.name = name
+		if o.Quick {
+			c.Nodes, c.NodeHours = 20, 10
+		}
+		if o.Seeds > 1 {
+			return nilIfErr(RunSwarm(ctx, c, seed, o.Seeds, progress))
+		}
+		return nilIfErr(RunDHT(ctx, c, progress))
+	}}
+}
+
+// nilIfErr keeps a nil pointer from becoming a Report that is not nil.
+func nilIfErr[R Report](r R, err error) (Report, error) {
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
