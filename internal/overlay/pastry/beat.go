@@ -125,7 +125,7 @@ func (n *Node) beatBody(r uint32, flags uint8) BeatBody {
 		if n.held(s) < n.now.Add(n.period()) {
 			b.Flags |= beatWant
 		}
-		if b.Hold == noEcho || p.flags&fSuspect != 0 || !n.mayVouch() {
+		if b.Hold == noEcho || p.flags&(fSuspect|fIndirect) == fSuspect || !n.mayVouch() {
 			continue // nothing to count the lease from, or perhaps nobody to hold it
 		}
 		if at := n.ledger.BlockedUntil(n.now, s, p.h.GUID); at > n.now && !n.cfg.Bugs.GrantEarly {

@@ -424,7 +424,8 @@ func (n *Node) consider(h *id.Handle) {
 // stranger looks at whoever has just sent us a message: if it belongs in the
 // leaf set, and is ready, it is a leaf; if we do not know, it is asked. This
 // is how two ready nodes become neighbours when a partition heals or a
-// falsely evicted node answers again.
+// falsely evicted node answers again. (Not after a Probe or a Join: joiners
+// send those, and are not ready.)
 func (n *Node) stranger(r uint32) {
 	p := n.peer(r)
 	if p.flags&(fLeaf|fForgotten|fLeft) != 0 || p.h == nil {

@@ -267,7 +267,15 @@ func (n *Node) receive(from *id.Handle, msg machine.Message) {
 			p.rtt.Sample(m.RTT)
 		}
 	}
-	n.stranger(r)
+	switch m := msg.(type) {
+	case *Probe:
+	case *Join:
+		if m.Look {
+			n.stranger(r)
+		}
+	default:
+		n.stranger(r)
+	}
 }
 
 func (n *Node) tick() {

@@ -17,6 +17,7 @@ const (
 	fLeaf                         // in the leaf set
 	fTable                        // in the routing table
 	fSuspect                      // out of routing until it answers
+	fIndirect                     // suspected, but it answers others
 	fFailed                       // evicted, at failedAt
 	fLeft                         // said goodbye in this epoch
 	fQueued                       // in the candidate queue

@@ -49,11 +49,13 @@ func (n *Node) probeTimeout(p *peer) machine.Duration {
 // is dead. Suspicion costs nothing but the probes.
 func (n *Node) suspect(r uint32) {
 	p := n.peer(r)
-	if p.flags&(fFailed|fSuspect) != 0 {
+	if p.flags&fFailed != 0 {
 		return
 	}
-	p.flags |= fSuspect
-	n.trace("pastry.suspect", p.h.GUID, id.GUID{}, int64(n.now.Sub(p.heard)), "")
+	if p.flags&fSuspect == 0 {
+		p.flags |= fSuspect
+		n.trace("pastry.suspect", p.h.GUID, id.GUID{}, int64(n.now.Sub(p.heard)), "")
+	}
 	n.doubt(r)
 }
 
@@ -63,6 +65,7 @@ func (n *Node) doubt(r uint32) {
 	if p.proof != nil || p.flags&fFailed != 0 {
 		return
 	}
+	p.flags &^= fIndirect
 	p.proof = &proof{since: n.now, nonce: n.nonce()}
 	n.send(r, &Probe{Nonce: p.proof.nonce})
 	n.set(tProof, r, n.probeTimeout(p))
@@ -123,7 +126,7 @@ func (n *Node) cleared(r uint32) {
 		p.proof = nil
 		n.stop(tProof, r)
 	}
-	p.flags &^= fSuspect
+	p.flags &^= fSuspect | fIndirect
 	if p.flags&fFailed != 0 {
 		p.flags &^= fFailed
 		p.asked = 0
@@ -137,7 +140,7 @@ func (n *Node) evict(r uint32) {
 	since := p.proof.since
 	p.proof = nil
 	n.stop(tProof, r)
-	p.flags = p.flags&^(fSuspect|fReady|fVerified) | fFailed
+	p.flags = p.flags&^(fSuspect|fIndirect|fReady|fVerified) | fFailed
 	p.failedAt = n.now
 	n.died(r)
 	n.trace("pastry.evict", p.h.GUID, id.GUID{}, int64(n.now.Sub(since)), "")
@@ -248,6 +251,7 @@ func (n *Node) onPingRep(_ uint32, m *PingRep) {
 		p := &n.peers.list[r]
 		if p.proof != nil && p.proof.nonce == m.Nonce {
 			p.proof = nil
+			p.flags |= fIndirect
 			n.stop(tProof, uint32(r))
 			n.trace("pastry.indirect", p.h.GUID, id.GUID{}, 0, "")
 			n.beatIndirect(uint32(r))

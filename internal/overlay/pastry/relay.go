@@ -125,6 +125,9 @@ func (n *Node) onRelayedBeat(from *id.Handle, b *BeatBody, ack bool) {
 	if !ok || r != n.nb[0] && r != n.nb[1] || n.peer(r).h.Epoch != from.Epoch || n.state != Ready {
 		return
 	}
+	if p := n.peer(r); p.flags&fSuspect != 0 {
+		p.flags |= fIndirect
+	}
 	given := *b
 	given.Flags &^= beatBackLeft | beatBackRight
 	n.takeBeat(r, &given)

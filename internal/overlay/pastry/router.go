@@ -174,6 +174,22 @@ func (n *Node) LeafSet() (left, right []*id.Handle) {
 // Estimate is the estimated number of nodes on the ring, self included.
 func (n *Node) Estimate() int64 { return n.estimate }
 
+// Remember makes nodes known that others have met: where to look for the rest
+// of the pool when all that this node has met itself is gone. Handles of nodes
+// already known change nothing.
+func (n *Node) Remember(hs []*id.Handle) {
+	for _, h := range hs {
+		if h.GUID == n.me {
+			continue
+		}
+		if r := n.intern(h); r != 0 {
+			if p := n.peer(r); p.heardSec == 0 {
+				p.heardSec = max(n.wall/1000, 1)
+			}
+		}
+	}
+}
+
 // TableEntry is a cell of the routing table.
 type TableEntry struct {
 	Primary, Backup *id.Handle // nil if none
