@@ -1,6 +1,7 @@
 package diskstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,7 @@ type request struct {
 type group struct {
 	batch    *pebble.Batch
 	table    *table
+	old      *pebble.Iterator // over the records before the group; closed before it is written
 	requests []*request
 	replaced []uint64 // block files that no record names once it is durable
 }
@@ -227,7 +229,16 @@ func (s *Store) commit(requests []*request) {
 		}
 		return
 	}
-	g := &group{batch: s.table.NewBatch(), table: s.table}
+	// Most keys are new. Pebble's Get reads a data block of the lowest level to
+	// find that out; an iterator can be told to ask the filter instead.
+	old, err := s.table.NewIter(&pebble.IterOptions{UseL6Filters: true})
+	if err != nil {
+		for _, r := range requests {
+			s.refuse(r, asCorrupt(err))
+		}
+		return
+	}
+	g := &group{batch: s.table.NewBatch(), table: s.table, old: old}
 	next := s.counters
 	view := make(map[string]*record)
 	for _, r := range requests {
@@ -235,12 +246,13 @@ func (s *Store) commit(requests []*request) {
 			s.refuse(r, err)
 		}
 	}
+	_ = old.Close() // what it could not read counted as absent
 	if len(g.requests) == 0 {
 		_ = g.batch.Close() // empty
 		return
 	}
 	next.group++
-	err := g.batch.Set(countersKey, next.append(nil), nil)
+	err = g.batch.Set(countersKey, next.append(nil), nil)
 	if err == nil {
 		err = s.write(g)
 	}
@@ -296,7 +308,7 @@ func (s *Store) add(g *group, r *request, view map[string]*record, next *counter
 		}
 		st := step{change: c, old: old}
 		if !ok {
-			st.old, st.skip = s.compare(c)
+			st.old, st.skip = s.compare(g.old, c)
 		}
 		if st.old != nil {
 			grow -= costOf(c.key, st.old.length)
@@ -341,12 +353,14 @@ func (c *change) count() int64 {
 
 // compare returns the record a change replaces, and whether it is the same
 // block already: then nothing but the fsync is needed.
-func (s *Store) compare(c *change) (old *record, same bool) {
-	b, closer, err := s.table.Get(c.key)
-	if err != nil {
-		return nil, false // absent, or damaged and about to be replaced
+func (s *Store) compare(it *pebble.Iterator, c *change) (old *record, same bool) {
+	if !it.SeekPrefixGE(c.key) || !bytes.Equal(it.Key(), c.key) {
+		return nil, false
 	}
-	defer func() { _ = closer.Close() }() // releases a buffer
+	b, err := it.ValueAndErr()
+	if err != nil {
+		return nil, false // damaged and about to be replaced
+	}
 	old, _ = s.weigh(c.key, b)
 	if c.block && !c.del && old.form == formInline && c.rec.form == formInline && old.sameValue(c.rec.length, &c.rec.sum) {
 		r, value, err := parseEnvelope(s.tag, c.key, b)

@@ -4,6 +4,7 @@ package diskstore
 
 import (
 	"errors"
+	"io/fs"
 	"syscall"
 )
 
@@ -21,6 +22,8 @@ func isReadOnly(err error) bool {
 // isLocked reports that a lock is held by somebody. fcntl(2) says EAGAIN or
 // EACCES, the latter without a path.
 func isLocked(err error) bool {
-	return errors.Is(err, syscall.EAGAIN) || err == error(syscall.EACCES) ||
+	var withPath *fs.PathError
+	return errors.Is(err, syscall.EAGAIN) ||
+		(errors.Is(err, syscall.EACCES) && !errors.As(err, &withPath)) ||
 		(err != nil && err.Error() == "lock held by current process")
 }

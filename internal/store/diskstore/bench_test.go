@@ -1,0 +1,160 @@
+//go:build unix
+
+package diskstore
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"atoll.example/atoll/internal/store"
+	"atoll.example/atoll/internal/store/storetest"
+)
+
+// Figures of 20-dht §11. A disk is shared and varies, so each is to be read
+// beside BenchmarkPlain of the same run: files written and fsynced one by one
+// by as many goroutines.
+//
+//	go test -run - -bench . ./internal/store/diskstore
+
+func benchStore(b *testing.B, o Options) *Store {
+	b.Helper()
+	o.Pool = testPool
+	o.Limit = 1 << 40
+	s := mustOpen(b, filepath.Join(b.TempDir(), "store"), o)
+	b.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return s
+}
+
+// callers spreads b.N calls over goroutines and reports calls per second.
+func callers(b *testing.B, n int, f func(i uint64) error) {
+	b.Helper()
+	var next atomic.Uint64
+	var wg sync.WaitGroup
+	cpu := cpuTime()
+	b.ResetTimer()
+	for range n {
+		wg.Go(func() {
+			for {
+				i := next.Add(1)
+				if i > uint64(b.N) {
+					return
+				}
+				if err := f(i); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+	b.ReportMetric(float64((cpuTime()-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
+	b.ReportMetric(0, "ns/op")
+}
+
+// cpuTime is what the process has used, Pebble's background work included.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func benchPut(b *testing.B, o Options, size, n int) {
+	s := benchStore(b, o)
+	v := storetest.Value(1, size)
+	b.SetBytes(int64(size))
+	callers(b, n, func(i uint64) error {
+		op := storetest.Put(store.Block, storetest.GUID(i*0x9e3779b97f4a7c15), "", v)
+		return s.Apply(b.Context(), store.Batch{Ops: []store.Op{op}})
+	})
+	m := s.table.Metrics()
+	logical := float64(b.N * size)
+	b.ReportMetric(float64(m.WAL.BytesWritten)/logical, "log/byte")
+	var tables uint64
+	for _, l := range m.Levels {
+		tables += l.TableBytesFlushed + l.TableBytesCompacted
+	}
+	b.ReportMetric(float64(tables)/logical, "tables/byte")
+}
+
+func BenchmarkPut(b *testing.B) {
+	for _, c := range []struct{ size, callers int }{{4 << 10, 1}, {4 << 10, 64}, {1 << 20, 1}, {1 << 20, 16}} {
+		b.Run(fmt.Sprintf("%dKiB/callers=%d", c.size>>10, c.callers), func(b *testing.B) {
+			benchPut(b, Options{}, c.size, c.callers)
+		})
+	}
+}
+
+// BenchmarkPlain is what a loop of create, write, fsync and close does.
+func BenchmarkPlain(b *testing.B) {
+	for _, c := range []struct{ size, callers int }{{4 << 10, 1}, {4 << 10, 64}, {1 << 20, 1}, {1 << 20, 16}} {
+		b.Run(fmt.Sprintf("%dKiB/callers=%d", c.size>>10, c.callers), func(b *testing.B) {
+			dir := b.TempDir()
+			v := storetest.Value(1, c.size)
+			b.SetBytes(int64(c.size))
+			callers(b, c.callers, func(i uint64) error {
+				f, err := os.Create(filepath.Join(dir, strconv.FormatUint(i, 16)))
+				if err != nil {
+					return err
+				}
+				if _, err := f.Write(v); err != nil {
+					return err
+				}
+				if err := f.Sync(); err != nil {
+					return err
+				}
+				return f.Close()
+			})
+		})
+	}
+}
+
+// BenchmarkThreshold puts blocks of one size inline and in files, to find the
+// size from which a file is cheaper.
+func BenchmarkThreshold(b *testing.B) {
+	for _, size := range []int{32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20} {
+		for _, where := range []string{"inline", "file"} {
+			b.Run(fmt.Sprintf("%dKiB/%s", size>>10, where), func(b *testing.B) {
+				o := Options{Threshold: size}
+				if where == "inline" {
+					o.Threshold = size + 1
+				}
+				benchPut(b, o, size, 16)
+			})
+		}
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	for _, c := range []struct{ size, callers int }{{4 << 10, 16}, {1 << 20, 1}, {1 << 20, 4}} {
+		b.Run(fmt.Sprintf("%dKiB/callers=%d", c.size>>10, c.callers), func(b *testing.B) {
+			s := benchStore(b, Options{})
+			const blocks = 64
+			for i := range uint64(blocks) {
+				op := storetest.Put(store.Block, storetest.GUID(i), "", storetest.Value(i, c.size))
+				if err := s.Apply(b.Context(), store.Batch{Ops: []store.Op{op}}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.SetBytes(int64(c.size))
+			callers(b, c.callers, func(i uint64) error {
+				_, err := s.Get(b.Context(), store.Key{Family: store.Block, GUID: storetest.GUID(i % blocks)})
+				return err
+			})
+		})
+	}
+}
