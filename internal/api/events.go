@@ -97,7 +97,7 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request, id string) er
 	defer pause.Stop()
 	idle := time.NewTicker(keepAlive)
 	defer idle.Stop()
-	last := -1
+	last := 0 // nothing was reported yet
 	for {
 		p, state, result, failure, version, changed := s.jobs.snapshot(j)
 		switch {

@@ -39,6 +39,11 @@ func TestJobs(t *testing.T) {
 	if _, err := c.Repair(ctx, api.VerifyRequest{All: true, Job: "job-1"}, nil); code(err) != api.Exists {
 		t.Errorf("a second job of the id: %v", err)
 	}
+	wait(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(seen) > 0
+	})
 	if err := c.Cancel(ctx, "job-1"); err != nil {
 		t.Error(err)
 	}

@@ -138,6 +138,7 @@ func exitsCommand(ts *testscript.TestScript, _ bool, args []string) {
 //	node safety FULL DEGRADED BELOW LOST
 //	node repair BLOCKS SECONDS
 //	node silent           one member does not answer
+//	node learning         one member has just started
 //	node called OP        OP has reached the node
 func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	r := ts.Value(nodeKey{}).(*running)
@@ -177,19 +178,29 @@ func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 		if args[2] == api.Busy {
 			e.AfterMS = 1500
 		}
-		r.node.Fail[args[1]] = e
+		r.node.Change(func(n *apitest.Node) { n.Fail[args[1]] = e })
 	case "after":
-		r.node.FailAfter = num(1)
+		r.node.Change(func(n *apitest.Node) { n.FailAfter = num(1) })
 	case "safety":
-		s := &r.node.Now.Safety
-		s.Full, s.Degraded, s.BelowW, s.Lost = num(1), num(2), num(3), num(4)
-		s.Blocks = s.Full + s.Degraded + s.BelowW + s.Lost
+		r.node.Change(func(n *apitest.Node) {
+			s := &n.Now.Safety
+			s.Full, s.Degraded, s.BelowW, s.Lost = num(1), num(2), num(3), num(4)
+			s.Blocks = s.Full + s.Degraded + s.BelowW + s.Lost
+		})
 	case "repair":
 		eta := num(2)
-		r.node.Now.Repair = api.RepairStatus{Queued: num(1), Bytes: num(1) << 20, ETAS: &eta}
+		r.node.Change(func(n *apitest.Node) {
+			n.Now.Repair = api.RepairStatus{Queued: num(1), Bytes: num(1) << 20, ETAS: &eta}
+		})
 	case "silent":
-		r.node.Now.Safety.Silent = apitest.Others[:1]
-		r.node.Now.Warnings = []string{"one admin only\x1b[2J"}
+		r.node.Change(func(n *apitest.Node) {
+			n.Now.Safety.Silent = apitest.Others[:1]
+			n.Now.Warnings = []string{"one admin only\x1b[2J"}
+		})
+	case "learning":
+		r.node.Change(func(n *apitest.Node) {
+			n.Now.Safety.Silent, n.Now.Safety.Learning = []id.GUID{}, apitest.Others[:1]
+		})
 	case "called":
 		found := false
 		for _, c := range r.node.Calls() {

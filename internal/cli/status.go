@@ -115,6 +115,9 @@ func safetyWords(st api.Status) (answer, colour string) {
 	if len(s.Silent) > 0 {
 		silent = fmt.Sprintf(" Not counted, since silent: %s.", shortGUIDs(s.Silent))
 	}
+	if len(s.Learning) > 0 {
+		silent += fmt.Sprintf(" Just started, so the counts may rise: %s.", shortGUIDs(s.Learning))
+	}
 	copies := min(st.Pool.K, max(st.Members.Total, 1))
 	target := plural(int64(copies), "copy")
 	switch {
@@ -128,9 +131,9 @@ func safetyWords(st api.Status) (answer, colour string) {
 	case len(s.Silent) > 0:
 		return fmt.Sprintf("As far as can be told: all %s counted have %s.%s", plural(s.Blocks, "block"), target, silent), "33"
 	case s.Blocks == 0:
-		return "Yes: there is none yet.", "32"
+		return "Yes: there is none yet." + silent, "32"
 	default:
-		return fmt.Sprintf("Yes: all %s have %s.", plural(s.Blocks, "block"), target), "32"
+		return fmt.Sprintf("Yes: all %s have %s.%s", plural(s.Blocks, "block"), target, silent), "32"
 	}
 }
 

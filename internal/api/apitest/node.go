@@ -31,7 +31,8 @@ var (
 	Others = []id.GUID{id.FromPrefix("d13da3"), id.FromPrefix("d4213f"), id.FromPrefix("d462ba"), id.FromPrefix("d46a1c")}
 )
 
-// Node implements api.Node. Fields are set before it is served.
+// Node implements api.Node. Its fields are set before it is served, or by
+// Change.
 type Node struct {
 	// Fail has the error each operation fails with ("put", "dht get" …).
 	Fail map[string]error
@@ -51,11 +52,11 @@ type Node struct {
 	// Members is what Peers answers.
 	Members []api.Peer
 
-	mu    sync.Mutex // guards all below
+	mu    sync.Mutex // guards all but Hold, Held, Hub and Registry
 	files map[string]*file
 	raw   map[id.GUID][]byte
 	seqs  map[id.GUID]uint64
-	// Calls lists the operations that reached the node, oldest first.
+	// calls lists the operations that reached the node, oldest first.
 	calls []string
 }
 
@@ -81,7 +82,7 @@ func New() *Node {
 		Pool:    api.PoolStatus{ID: id.FromPrefix("feed"), Name: "lab", K: 3, W: 2, Overlay: "pastry"},
 		Node:    api.NodeStatus{GUID: Self, Name: "alpha", Role: "admin", Addrs: []string{"127.0.0.1:4001"}, Domain: "rack-1", State: "ready"},
 		Members: api.MemberCount{Total: 5, Live: 5},
-		Safety:  api.Safety{Blocks: 1234, Full: 1234, Silent: []id.GUID{}},
+		Safety:  api.Safety{Blocks: 1234, Full: 1234, Silent: []id.GUID{}, Learning: []id.GUID{}},
 		Disk:    api.DiskStatus{Limit: 50 << 30, Used: 12 << 30, Reserve: 2 << 30, FullInS: &fill},
 	}
 	n.Members = []api.Peer{{GUID: Self, Name: "alpha", Domain: "rack-1", Role: "admin", State: "self", Addr: "127.0.0.1:4001", Used: 12 << 30, Limit: 50 << 30, Since: Epoch, Version: "1.0"}}
@@ -92,6 +93,20 @@ func New() *Node {
 		})
 	}
 	return n
+}
+
+// Change lets f set fields while the node is served. It must not call methods.
+func (n *Node) Change(f func(n *Node)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f(n)
+}
+
+// failure is what op fails with, and after how many bytes.
+func (n *Node) failure(op string) (after int64, failure error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.FailAfter, n.Fail[op]
 }
 
 // Calls lists the operations that reached the node.
@@ -132,7 +147,12 @@ func (n *Node) Version(context.Context) (api.Version, error) {
 }
 
 // Status implements api.Service.
-func (n *Node) Status(context.Context) (api.Status, error) { return n.Now, n.call("status") }
+func (n *Node) Status(context.Context) (api.Status, error) {
+	err := n.call("status")
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.Now, err
+}
 
 // Peers implements api.Service.
 func (n *Node) Peers(context.Context) (api.Peers, error) {
@@ -179,11 +199,11 @@ func (n *Node) Put(ctx context.Context, p api.PutParams, body io.Reader, report 
 			p.Name = filepath.Base(p.Path)
 		}
 	}
-	if n.FailAfter > 0 {
-		if _, err := io.CopyN(io.Discard, body, n.FailAfter); err != nil {
+	if after, failure := n.failure("put"); after > 0 {
+		if _, err := io.CopyN(io.Discard, body, after); err != nil {
 			return api.PutResult{}, err
 		}
-		return api.PutResult{}, n.Fail["put"]
+		return api.PutResult{}, failure
 	}
 	data, err := io.ReadAll(body)
 	if err != nil {
@@ -262,11 +282,11 @@ func (n *Node) Get(ctx context.Context, r api.GetRequest, begin func(api.GetHead
 	if err != nil {
 		return api.GetResult{}, err
 	}
-	if n.FailAfter > 0 {
-		if _, err := w.Write(data[:n.FailAfter]); err != nil {
+	if after, failure := n.failure("get"); after > 0 {
+		if _, err := w.Write(data[:after]); err != nil {
 			return api.GetResult{}, err
 		}
-		return api.GetResult{}, n.Fail["get"]
+		return api.GetResult{}, failure
 	}
 	_, err = io.Copy(w, bytes.NewReader(data))
 	return res, err
@@ -473,7 +493,7 @@ func (n *Node) Doctor(_ context.Context, r api.DoctorRequest) (api.DoctorResult,
 		return api.DoctorResult{}, err
 	}
 	res := api.DoctorResult{Results: []api.Check{{Check: "disk", OK: true, Detail: "38.0 GiB free"}, {Check: "clock", OK: true, Detail: "agrees with 4 members"}}}
-	if err := n.Fail["check"]; err != nil {
+	if _, err := n.failure("check"); err != nil {
 		res.Results[1] = api.Check{Check: "clock", Detail: err.Error(), Fix: "set the clock"}
 	}
 	if r.Backup != "" {
