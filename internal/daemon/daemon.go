@@ -27,6 +27,7 @@ func Hooks() cli.Hooks {
 const (
 	firstInviteUses = 8 // of the invite printed when a pool is made (20-dht §7)
 	firstInviteTTL  = 24 * time.Hour
+	sweepEvery      = time.Hour
 	readyWait       = time.Minute // for the first node to join the overlay
 )
 
@@ -90,8 +91,18 @@ func join(ctx context.Context, o cli.JoinOptions, started func(cli.Started)) err
 	})
 }
 
-// run starts the nodes, serves the first one's API, and waits for the end.
+// run runs nodes until ctx ends; a node that had to jump past a boot epoch it
+// had used before its folder was restored is started again at once.
 func run(ctx context.Context, o cli.NodeOptions, started func(cli.Started), first func(node.Config) (n *node.Node, made bool, err error)) error {
+	for {
+		if err := runOnce(ctx, o, started, first); !errors.Is(err, node.ErrJumped) {
+			return err
+		}
+	}
+}
+
+// runOnce starts the nodes, serves the first one's API, and waits for the end.
+func runOnce(ctx context.Context, o cli.NodeOptions, started func(cli.Started), first func(node.Config) (n *node.Node, made bool, err error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var p process
@@ -137,7 +148,20 @@ func serve(ctx context.Context, s *service.Service, l listener, served chan<- er
 	served <- api.NewServer(s).Serve(ctx, l)
 }
 
-func sweep(ctx context.Context, s *service.Service) { _ = s.Sweep(ctx) } // what fails is swept next time
+// sweep gives up stale uploads now and every hour; what fails is swept the next
+// time.
+func sweep(ctx context.Context, s *service.Service) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		_ = s.Sweep(ctx)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // more starts the further nodes of a process that hosts several; they join
 // through the first.

@@ -20,6 +20,7 @@ const (
 	rootKeyFile = "root.key"   // Ed25519 root key of the pool; only where it was created
 	secretFile  = "secret"     // from which block keys are derived
 
+	knownFile   = "known"      // addresses of the invite, as text: may be dialled although private
 	memberFile  = "member"     // pool record and certificate chain
 	rosterFile  = "roster"     // entries of the roster
 	tableFile   = "table"      // routing table of the last run
@@ -37,6 +38,7 @@ var (
 	ErrNoWrite = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be written"}
 	ErrInUse   = &Fault{FaultCode: "dir_in_use", Text: "another atoll process runs on this folder"}
 	ErrFailed  = &Fault{FaultCode: "disk_failed", Text: "the node stopped here after a disk error"}
+	ErrJumped  = &Fault{FaultCode: "internal", Text: "this node has run before from a later copy of its folder; it now counts on from there: start it again"}
 	ErrNotMade = &Fault{FaultCode: "bad_dir", Text: "there is no node in this folder yet"}
 )
 

@@ -25,6 +25,13 @@ func (n *Node) join(ctx context.Context, v *ident.Invite) error {
 	if err != nil {
 		return err
 	}
+	known := ""
+	for _, a := range v.Addrs {
+		known += p2p.FormatAddr(a) + "\n"
+	}
+	if err := n.home.write(knownFile, []byte(known)); err != nil {
+		return err
+	}
 	for {
 		a, err := n.askAll(ctx, v, q)
 		if err == nil {

@@ -23,11 +23,10 @@ func (word) AppendBody(*wire.Writer) {}
 // parrot answers a command through a Send to itself, a Store and a timer, one
 // after the other: every way in which a machine waits.
 type parrot struct {
-	self  *id.Handle
-	wake  machine.Time
-	cmd   uint64
-	said  string
-	notes int
+	self *id.Handle
+	wake machine.Time
+	cmd  uint64
+	said string
 }
 
 func (p *parrot) Wake() machine.Time { return p.wake }

@@ -18,6 +18,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -52,8 +53,9 @@ type Node struct {
 	issuer   *ident.Issuer // nil unless an admin
 
 	saver   *saver
-	seeds   []*id.Handle // of a fresh join
-	creator bool         // this start founded the pool
+	tasks   sync.WaitGroup // goroutines that end with the loop
+	seeds   []*id.Handle   // of a fresh join
+	creator bool           // this start founded the pool
 
 	observers observers
 	ready     chan struct{} // closed when the overlay has joined
@@ -125,7 +127,11 @@ func begin(ctx context.Context, cfg Config, settle func(*Node) error) (_ *Node, 
 	}
 	n.saver = newSaver(n.home, n.cfg.Log)
 	n.link = &link{wall: n.cfg.Wall, deliver: n.deliver, answer: n.answer, met: n.met}
-	if n.tr, err = p2p.New(n.transportConfig(), n.link); err != nil {
+	network, err := n.transportConfig()
+	if err != nil {
+		return nil, err
+	}
+	if n.tr, err = p2p.New(network, n.link); err != nil {
 		return nil, err
 	}
 	if err = settle(n); err != nil {
@@ -140,14 +146,18 @@ func begin(ctx context.Context, cfg Config, settle func(*Node) error) (_ *Node, 
 	return n, nil
 }
 
-func (n *Node) transportConfig() p2p.Config {
+func (n *Node) transportConfig() (p2p.Config, error) {
 	seed := n.who.node.Seed()
+	known, err := n.home.read(knownFile)
+	if err != nil {
+		return p2p.Config{}, err
+	}
 	return p2p.Config{
 		Key:    ed25519.NewKeyFromSeed(seed[:]),
 		Listen: n.cfg.Listen, Announce: n.cfg.Announce, Loopback: n.cfg.Loopback,
 		NoQUIC: n.cfg.NoQUIC, NoRelay: n.cfg.NoRelay, NoHolePunch: n.cfg.NoHolePunch,
-		Log: n.cfg.Log,
-	}
+		Known: strings.Fields(string(known)), Log: n.cfg.Log,
+	}, nil
 }
 
 func (n *Node) openStore() error {
@@ -203,7 +213,8 @@ func (n *Node) openMachine() error {
 	n.disk = newDisk(n.st, n.loop.complete)
 	n.loop.start()
 	n.link.open(n.who, n.self)
-	go n.watchStore()
+	n.tasks.Go(n.watchStore)
+	n.tasks.Go(n.renewing)
 	return n.loop.do(func(now machine.Time, wall int64, out []machine.Effect) []machine.Effect {
 		return n.stack.Start(now, wall, n.seeds, table, n.creator, out)
 	})
@@ -344,6 +355,14 @@ func (n *Node) trace(e machine.Effect) {
 
 func (n *Node) halt(err error) {
 	n.failOnce.Do(func() {
+		var e *stack.EpochError
+		if errors.As(err, &e) {
+			if _, jump := n.home.nextEpoch(e.Seen + 1); jump != nil {
+				err = errors.Join(err, jump)
+			} else {
+				err = fmt.Errorf("%w: %w", ErrJumped, err)
+			}
+		}
 		n.failure.Store(&err)
 		close(n.failed)
 	})
@@ -393,6 +412,7 @@ func (n *Node) Close() {
 		if n.loop != nil {
 			n.loop.close()
 		}
+		n.tasks.Wait()
 		if n.tr != nil {
 			_ = n.tr.Close()
 		}

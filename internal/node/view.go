@@ -37,7 +37,7 @@ func (n *Node) View() (View, error) {
 		v = View{
 			Handle: ring.Self(), State: ring.State().String(), Members: members.Count(), Admins: members.Admins(),
 			Roster: members.List(), RTT: make(map[id.GUID]machine.Duration), Near: make(map[id.GUID]bool), Estimate: ring.Estimate(),
-			DHT: n.stack.DHT().Stats(), CertEnds: n.who.chain.NotAfter(),
+			DHT: n.stack.DHT().Stats(), CertEnds: n.chain().NotAfter(),
 		}
 		v.Self, _ = members.Info(n.GUID())
 		for _, m := range v.Roster {

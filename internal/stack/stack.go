@@ -13,6 +13,7 @@ package stack
 
 import (
 	"errors"
+	"fmt"
 
 	"atoll.example/atoll/internal/dht"
 	"atoll.example/atoll/internal/id"
@@ -169,6 +170,9 @@ func (n *Node) after(now machine.Time, out []machine.Effect) []machine.Effect {
 		return out
 	}
 	n.kept = n.roster.Version()
+	if h := n.roster.Handle(n.self.GUID); h != nil && h.Epoch > n.self.Epoch {
+		out = append(out, machine.Effect{Kind: machine.Halt, Err: &EpochError{Seen: h.Epoch}})
+	}
 	lost := n.roster.TakeRevoked()
 	for _, g := range lost {
 		out = n.ring.Forget(now, g, out)
@@ -183,6 +187,15 @@ func (n *Node) after(now machine.Time, out []machine.Effect) []machine.Effect {
 		}
 	}
 	return append(out, machine.Effect{Kind: machine.Save, ID: SaveRoster, Body: s})
+}
+
+// EpochError ends a stack whose node has run before under a higher boot epoch, as
+// the others remember: its disk was restored from a copy. The host starts it
+// again past that epoch (10-overlay §1).
+type EpochError struct{ Seen uint32 }
+
+func (e *EpochError) Error() string {
+	return fmt.Sprintf("others remember boot epoch %d of this node", e.Seen)
 }
 
 // NextSeq numbers this node's next word in the roster.
