@@ -42,8 +42,6 @@ type Hooks struct {
 	Demo func(ctx context.Context, o DemoOptions, w io.Writer) error
 	// Doctor checks and mends a folder on which no node runs.
 	Doctor func(ctx context.Context, o DoctorOptions) ([]api.Check, error)
-	// Scenarios are what "atoll sim --scenario" can run.
-	Scenarios []Scenario
 	// Version is what this program is. Empty fields are filled from the build.
 	Version api.Version
 }

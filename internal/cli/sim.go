@@ -18,30 +18,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Scenario is a named simulation that a seed replays.
-type Scenario struct {
-	Name  string
-	About string
-	Run   func(ctx context.Context, o ScenarioOptions, progress func(sim.Progress)) (sim.Report, error)
-}
-
-// ScenarioOptions are those of "atoll sim --scenario".
-type ScenarioOptions struct {
-	Seed  uint64
-	Seeds int // runs with seeds Seed, Seed+1 … where the scenario can
-	Quick bool
-}
-
 // laterSims are experiments of the design that are not built yet.
 var laterSims = []string{"mspastry", "goals", "faults", "adversary", "bench"}
 
 func (a *app) simCmd() *cobra.Command {
 	var about strings.Builder
-	for _, s := range a.hooks.Scenarios {
-		fmt.Fprintf(&about, "\n  %-16s %s", s.Name, s.About)
-	}
-	if about.Len() == 0 {
-		about.WriteString(" none yet")
+	var names []string
+	for _, s := range sim.Scenarios() {
+		fmt.Fprintf(&about, "\n  %-15s %s", s.Name, s.About)
+		names = append(names, s.Name)
 	}
 	c := a.command(&cobra.Command{
 		Use:   "sim",
@@ -54,11 +39,12 @@ Checkers watch all of it; exit code 1 means that one found something, and the
 command that replays the run is printed.
 
 "atoll sim overlay" sets up a run of the overlay by flags, "atoll sim figures"
-draws the chapter's figures, and --scenario runs one of:` + about.String(),
+draws the chapter's figures, and --scenario runs one of:
+` + about.String(),
 		Example: `
 			atoll sim figures 10.8
 			atoll sim overlay --nodes 1000 --for 10m
-			atoll sim --scenario overlay --seed 7`,
+			atoll sim --scenario dht-swarm --seed 7`,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			if slices.Contains(laterSims, args[0]) {
@@ -70,22 +56,18 @@ draws the chapter's figures, and --scenario runs one of:` + about.String(),
 		if name == "" {
 			return usage(cmd, "name a scenario with --scenario, or say \"atoll sim overlay\" or \"atoll sim figures\"")
 		}
-		for _, s := range a.hooks.Scenarios {
-			if s.Name == name {
-				a.checkCommit(cmd)
-				o := ScenarioOptions{Seed: uint64(number(cmd, "seed")), Seeds: int(number(cmd, "seeds")), Quick: truth(cmd, "quick")}
-				r, err := s.Run(ctx, o, a.simProgress())
-				a.endProgress()
-				if err != nil {
-					return wrong("%w", err)
-				}
-				return a.report(cmd, "result", r)
-			}
+		i := slices.Index(names, name)
+		if i < 0 {
+			return usage(cmd, "unknown scenario %q: %s", name, strings.Join(names, ", "))
 		}
-		if len(a.hooks.Scenarios) == 0 {
-			return notBuilt("sim --scenario")
+		a.checkCommit(cmd)
+		o := sim.Options{Seeds: int(number(cmd, "seeds")), Quick: truth(cmd, "quick")}
+		r, err := sim.Scenarios()[i].Run(ctx, uint64(number(cmd, "seed")), o, a.simProgress())
+		a.endProgress()
+		if err != nil {
+			return err
 		}
-		return usage(cmd, "unknown scenario %q", name)
+		return a.report(cmd, "result", r)
 	})
 	c.AddCommand(a.simOverlayCmd(), a.simFiguresCmd())
 	return c
