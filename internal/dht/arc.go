@@ -34,6 +34,21 @@ type arc struct {
 // tally counts blocks by the number of their copies.
 type tally struct{ blocks, full, degraded, belowW, lost int64 }
 
+// add counts a block that has c copies and should have k.
+func (t *tally) add(c, k int) {
+	t.blocks++
+	switch {
+	case c >= k:
+		t.full++
+	case c >= quorum(k):
+		t.degraded++
+	case c > 0:
+		t.belowW++
+	default:
+		t.lost++
+	}
+}
+
 func (a *arc) mine() bool { return a.rank >= 0 }
 
 // pick chooses the set from candidates in order of distance: the first of each
@@ -76,34 +91,71 @@ func pick[T any](cands []T, k int, domain func(T) string) []T {
 
 func (n *Node) domainOf(p *peer) string { return n.m.Domain(p.h.GUID) }
 
-// nearest returns the count nodes of the sorted ring that are nearest to key.
-func nearest(ring []*peer, key id.GUID, count int) []*peer {
-	if len(ring) == 0 {
-		return nil
-	}
-	count = min(count, len(ring))
-	out := make([]*peer, 0, count)
-	right, _ := slices.BinarySearchFunc(ring, key, func(p *peer, k id.GUID) int { return p.h.GUID.Cmp(k) })
-	left := right - 1
-	for len(out) < count {
-		l := ring[(left+2*len(ring))%len(ring)]
-		r := ring[right%len(ring)]
-		if id.CmpDist(key, l.h.GUID, r.h.GUID) < 0 {
-			out = append(out, l)
-			left--
-		} else {
-			out = append(out, r)
-			right++
-		}
-	}
-	return out
+// circle is the known part of the ring, in order of GUID. In a pool that fits
+// into the leaf set it is whole; else it begins and ends at the farthest
+// neighbours, and what lies between the end and the beginning is unknown.
+type circle struct {
+	nodes []*peer
+	whole bool
 }
 
-// candidates are the 4k nodes nearest to key, as far as known here.
-func (n *Node) candidates(key id.GUID) []*peer { return nearest(n.ring, key, 4*n.cfg.K) }
+// nearest appends the count nodes nearest to key. False: nodes beyond the ends
+// may be nearer.
+func (c *circle) nearest(dst []*peer, key id.GUID, count int) ([]*peer, bool) {
+	size := len(c.nodes)
+	count = min(count, size)
+	if count == 0 {
+		return dst, false
+	}
+	first := c.nodes[0].h.GUID
+	at := key.Sub(first)
+	right, _ := slices.BinarySearchFunc(c.nodes, at, func(p *peer, k id.GUID) int { return p.h.GUID.Sub(first).Cmp(k) })
+	left := right - 1
+	if !c.whole && right == size {
+		return dst, false
+	}
+	var dl, dr id.GUID
+	fresh := true
+	for range count {
+		if !c.whole && (left < 0 || right >= size) {
+			return dst, false
+		}
+		l, r := c.nodes[(left+2*size)%size], c.nodes[right%size]
+		if fresh {
+			dl, dr = id.Dist(key, l.h.GUID), id.Dist(key, r.h.GUID)
+			fresh = false
+		}
+		d := dl.Cmp(dr)
+		if d == 0 {
+			d = l.h.GUID.Cmp(r.h.GUID)
+		}
+		if d < 0 {
+			dst = append(dst, l)
+			left--
+			dl = id.Dist(key, c.nodes[(left+2*size)%size].h.GUID)
+		} else {
+			dst = append(dst, r)
+			right++
+			dr = id.Dist(key, c.nodes[right%size].h.GUID)
+		}
+	}
+	return dst, true
+}
+
+// candidates are the 4k nodes nearest to key, nil if this node does not know
+// them all. The slice is valid until the next call.
+func (n *Node) candidates(key id.GUID) []*peer {
+	cands, ok := n.circle.nearest(n.scratch[:0], key, 4*n.cfg.K)
+	n.scratch = cands[:0]
+	if !ok {
+		return nil
+	}
+	return cands
+}
 
 // arcOf returns the arc of key, nil if this node does not know it.
 func (n *Node) arcOf(key id.GUID) *arc {
+	n.settle()
 	i, found := slices.BinarySearchFunc(n.arcs, key, func(a *arc, k id.GUID) int { return a.lo.Cmp(k) })
 	if !found {
 		i--
@@ -114,45 +166,46 @@ func (n *Node) arcOf(key id.GUID) *arc {
 	return n.arcs[i]
 }
 
-// rebuild recomputes ring and arcs after a change of the leaf set or roster.
-// The set of a key changes only where two of its nearest nodes are equally
-// far, and the nodes nearest to a key are neighbours on the ring, so: cut the ring at the midpoints of all pairs that can both be among
-// the candidates, evaluate the set once per piece, and join equal neighbours.
-// What was known of the old arcs is carried over.
+// unsettle notes that the leaf set or the roster changed; sets are computed
+// anew when one is needed next, once for a burst of changes.
+func (n *Node) unsettle() {
+	n.unsettled = true
+	n.pulseSoon()
+}
+
+func (n *Node) settle() {
+	if n.unsettled && n.started {
+		n.unsettled = false
+		n.rebuild()
+	}
+}
+
+// rebuild recomputes ring and arcs. The set of a key changes only where two of
+// its nearest nodes are equally far, and the nodes nearest to a key are
+// neighbours on the ring, so: cut the ring at the midpoints of all pairs that
+// can both be among the candidates, evaluate the set once per piece, and join
+// equal neighbours. What was known of the old arcs is carried over.
 func (n *Node) rebuild() {
 	if !n.r.Ready() {
-		n.ring, n.arcs = nil, nil
+		n.circle, n.arcs = circle{}, nil
 		return
 	}
-	hs := n.r.NeighborSet(2 * maxSet)
-	ring := make([]*peer, 0, len(hs)+1)
-	ring = append(ring, n.me)
-	for _, h := range hs {
-		if h.GUID != n.me.h.GUID && !n.forgotten[h.GUID] {
-			ring = append(ring, n.peer(h))
-		}
-	}
-	slices.SortFunc(ring, func(a, b *peer) int { return a.h.GUID.Cmp(b.h.GUID) })
-	n.ring = slices.CompactFunc(ring, func(a, b *peer) bool { return a == b })
-	for _, p := range n.ring {
-		if p != n.me {
-			p.leaf = true
-			n.slot(p)
-		}
-	}
+	changed := n.ringChanged()
 	n.refreshLive()
-
+	if !changed {
+		return
+	}
 	cuts := n.cuts()
-	_, whole := n.r.ReplicaSet(n.me.h.GUID.Add(id.FromPrefix("8")), 1)
 	old := n.arcs
-	arcs := make([]*arc, 0, len(cuts))
+	arcs := make([]*arc, 0, len(old)+8)
 	j := 0
 	for i, lo := range cuts {
 		hi := maxGUID
 		if i+1 < len(cuts) {
 			hi = cuts[i+1].Sub(one)
 		}
-		if !whole && !n.known(lo, hi) {
+		cands := n.candidates(lo)
+		if cands == nil || !n.circle.whole && (!slices.Contains(cands, n.me) || !n.knows1(hi)) {
 			continue
 		}
 		for j < len(old) && old[j].hi.Less(lo) {
@@ -162,10 +215,71 @@ func (n *Node) rebuild() {
 		if j < len(old) && !lo.Less(old[j].lo) {
 			was = old[j]
 		}
-		arcs = joinArc(arcs, n.newArc(lo, hi, was))
+		arcs = joinArc(arcs, n.newArc(lo, hi, was, cands))
 	}
 	n.arcs = arcs
-	n.afterRebuild()
+}
+
+func (n *Node) knows1(key id.GUID) bool {
+	cands, ok := n.circle.nearest(n.scratch2[:0], key, 4*n.cfg.K)
+	n.scratch2 = cands[:0]
+	return ok
+}
+
+// ringChanged takes over the overlay's neighbours and their failure domains,
+// and reports whether anything is new.
+func (n *Node) ringChanged() bool {
+	hs := n.r.NeighborSet(2 * maxSet)
+	nodes := make([]*peer, 0, len(hs)+1)
+	nodes = append(nodes, n.me)
+	for _, h := range hs {
+		if h.GUID != n.me.h.GUID && !n.forgotten[h.GUID] {
+			nodes = append(nodes, n.peer(h))
+		}
+	}
+	slices.SortFunc(nodes, func(a, b *peer) int { return a.h.GUID.Cmp(b.h.GUID) })
+	nodes = slices.CompactFunc(nodes, func(a, b *peer) bool { return a == b })
+	changed := false
+	for _, p := range nodes {
+		if p != n.me {
+			p.leaf = true
+			n.slot(p)
+		}
+		d := n.domainOf(p)
+		num, ok := n.domains[d]
+		if !ok {
+			num = int32(len(n.domains)) + 1
+			n.domains[d] = num
+		}
+		changed = changed || p.dom != num
+		p.dom = num
+	}
+	_, whole := n.r.ReplicaSet(n.me.h.GUID.Add(id.FromPrefix("8")), 1)
+	if !whole {
+		nodes = n.cutOpen(nodes)
+	}
+	if !changed && whole == n.circle.whole && slices.Equal(nodes, n.circle.nodes) {
+		return false
+	}
+	n.circle = circle{nodes, whole}
+	return true
+}
+
+// cutOpen rotates the neighbours of a larger ring so that they begin after the
+// stretch that is unknown: opposite to this node, or where the overlay says
+// that it does not know the root.
+func (n *Node) cutOpen(nodes []*peer) []*peer {
+	size := len(nodes)
+	me := slices.Index(nodes, n.me)
+	for d := range size {
+		i := (me + size/2 + (1-2*(d%2))*((d+1)/2) + size) % size
+		a, b := nodes[i].h.GUID, nodes[(i+1)%size].h.GUID
+		if _, ok := n.r.ReplicaSet(id.Midpoint(a, b), 1); !ok {
+			return append(slices.Clone(nodes[(i+1)%size:]), nodes[:(i+1)%size]...)
+		}
+	}
+	i := (me + size/2 + 1) % size
+	return append(slices.Clone(nodes[i:]), nodes[:i]...)
 }
 
 var one = id.GUID{id.Size - 1: 1}
@@ -174,21 +288,27 @@ var one = id.GUID{id.Size - 1: 1}
 // the point before; the ends of the old arcs are among them, so that each
 // piece lies in one old arc.
 func (n *Node) cuts() []id.GUID {
+	nodes := n.circle.nodes
 	reach := n.cfg.K
-	seen := make(map[string]bool, len(n.ring))
-	for _, p := range n.ring {
-		d := n.domainOf(p)
-		if seen[d] {
+	seen := make(map[int32]bool, len(nodes))
+	for _, p := range nodes {
+		if seen[p.dom] {
 			reach = 4 * n.cfg.K
 			break
 		}
-		seen[d] = true
+		seen[p.dom] = true
 	}
-	cuts := []id.GUID{{}}
-	for i, a := range n.ring {
-		for d := 1; d <= min(reach, len(n.ring)-1); d++ {
-			b := n.ring[(i+d)%len(n.ring)]
-			m := id.Midpoint(a.h.GUID, b.h.GUID)
+	cuts := make([]id.GUID, 1, 2*len(nodes)*reach+2*len(n.arcs)+1)
+	me := slices.Index(nodes, n.me)
+	for i, a := range nodes {
+		if !n.circle.whole && (i < me-4*n.cfg.K || i > me+4*n.cfg.K) {
+			continue
+		}
+		for d := 1; d <= min(reach, len(nodes)-1); d++ {
+			if !n.circle.whole && i+d >= len(nodes) {
+				break
+			}
+			m := id.Midpoint(a.h.GUID, nodes[(i+d)%len(nodes)].h.GUID)
 			cuts = append(cuts, m, m.Add(one))
 		}
 	}
@@ -202,25 +322,13 @@ func (n *Node) cuts() []id.GUID {
 	return slices.Compact(cuts)
 }
 
-// known reports whether this node is a candidate on a piece of a ring larger
-// than its leaf set, and knows all the others there.
-func (n *Node) known(lo, hi id.GUID) bool {
-	if !slices.Contains(n.candidates(lo), n.me) {
-		return false
-	}
-	for _, k := range []id.GUID{lo, hi} {
-		if _, ok := n.r.ReplicaSet(k, 4*n.cfg.K); !ok {
-			return false
-		}
-	}
-	return true
-}
-
 // newArc evaluates the set of one piece and takes over what the old arc knew.
-func (n *Node) newArc(lo, hi id.GUID, was *arc) *arc {
+func (n *Node) newArc(lo, hi id.GUID, was *arc, cands []*peer) *arc {
 	a := &arc{lo: lo, hi: hi, rank: -1, due: machine.Never}
-	a.set = pick(n.candidates(lo), n.cfg.K, n.domainOf)
-	a.near = n.nearMask(lo)
+	a.set = pickPeers(cands, n.cfg.K)
+	for _, p := range cands {
+		a.near |= p.bit()
+	}
 	a.since = make([]machine.Time, len(a.set))
 	for i, p := range a.set {
 		a.since[i] = n.now
@@ -245,7 +353,7 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc) *arc {
 	}
 	// A member that left for good, or was revoked, is not waited for.
 	for _, p := range was.set {
-		if !slices.Contains(a.set, p) && !p.leaf && !n.m.Has(p.h.GUID) {
+		if !p.leaf && p != n.me && !slices.Contains(a.set, p) && !n.m.Has(p.h.GUID) {
 			for i := range a.since {
 				if a.since[i] == n.now {
 					a.since[i] = n.now.Add(-n.cfg.Grace)
@@ -254,6 +362,32 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc) *arc {
 		}
 	}
 	return a
+}
+
+// pickPeers is pick for peers, whose domains are numbered.
+func pickPeers(cands []*peer, k int) []*peer {
+	set := make([]*peer, 0, k)
+	for i := 0; i < len(cands) && len(set) < k; i++ {
+		if !slices.ContainsFunc(set, func(p *peer) bool { return p.dom == cands[i].dom }) {
+			set = append(set, cands[i])
+		}
+	}
+	if len(set) == k || len(set) == len(cands) {
+		return set
+	}
+	chosen := set
+	set = make([]*peer, 0, k)
+	fill := min(k, len(cands)) - len(chosen)
+	for _, c := range cands {
+		switch {
+		case slices.Contains(chosen, c):
+			set = append(set, c)
+		case fill > 0:
+			set = append(set, c)
+			fill--
+		}
+	}
+	return set
 }
 
 // joinArc appends a, or merges it into the arc before if that is adjacent and
@@ -293,7 +427,8 @@ func (n *Node) kEff(k int) int {
 // setOf returns the set of e, which lies on a.
 func (n *Node) setOf(a *arc, e *entry) []*peer {
 	if k := int(e.k); k != 0 && k != n.cfg.K {
-		return pick(nearest(n.ring, e.guid, 4*k), k, n.domainOf)
+		cands, _ := n.circle.nearest(nil, e.guid, 4*k)
+		return pickPeers(cands, k)
 	}
 	return a.set
 }

@@ -48,7 +48,8 @@ func TestArcsAgreeWithReplicas(t *testing.T) {
 			for _, y := range w.nodes[1:] {
 				x.seen[y.h.GUID] = true
 			}
-			x.n.rebuild()
+			x.n.unsettle()
+			x.n.settle()
 			checkArcs(t, x, r, 100_000/21)
 		}
 	}

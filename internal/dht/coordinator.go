@@ -41,6 +41,7 @@ type target struct {
 	role  Role
 	req   uint64
 	tries int
+	first machine.Time // when asked first
 	at    machine.Time // when asked last
 	rto   machine.Duration
 	done  bool
@@ -86,9 +87,13 @@ func (s *spread) ask(p *peer, role Role) {
 
 // sent notes that t has been asked, with so many bytes.
 func (s *spread) sent(t *target, size int) {
-	t.at, t.size = s.n.now, size
+	if t.tries == 0 {
+		t.first = s.n.now
+	}
+	t.at = s.n.now
+	t.size = max(t.size, size)
 	t.tries++
-	t.rto = t.p.ack.rto(machine.Second, s.n.cfg.AckFloor, 30*machine.Second) + transferTime(size, s.n.rate)
+	t.rto = t.p.copies(size).rto(machine.Second, s.n.cfg.AckFloor, 30*machine.Second) + transferTime(size, s.n.rate)
 	for range min(t.tries-1, 5) {
 		t.rto *= 2
 	}
@@ -125,9 +130,12 @@ func (s *spread) look() {
 			continue
 		}
 		if !t.gone {
+			// A stand-in first; the question again after as long a wait.
 			t.gone = true
 			n.silent(t.p)
 			s.standIn()
+			t.at = n.now
+			continue
 		}
 		s.send(t, false)
 	}
@@ -485,7 +493,6 @@ func (n *Node) sendCopy(s *spread, t *target, c *copyMsg, want func()) {
 			return
 		}
 	}
-	start := n.now
 	t.req = n.ask(t.p, max(s.deadline.Sub(n.now), 1), func(req uint64) machine.Message {
 		c.req = req
 		return c
@@ -501,7 +508,7 @@ func (n *Node) sendCopy(s *spread, t *target, c *copyMsg, want func()) {
 				}
 				return
 			}
-			n.measure(p, t, start)
+			n.measure(p, t.size, t.first)
 			n.holdsBy(c.guid, p, m.receipts)
 			s.acked(t, m.receipts)
 		case *refuseMsg:
@@ -516,20 +523,15 @@ func (n *Node) sendCopy(s *spread, t *target, c *copyMsg, want func()) {
 	})
 }
 
-// measure feeds the estimates of a peer's answers and of the link.
-func (n *Node) measure(p *peer, t *target, start machine.Time) {
+// measure feeds the estimates of a peer's answers and of the link. start is
+// when it was asked first: an answer after a repetition counts in full, so
+// that the estimate follows a peer that got slow.
+func (n *Node) measure(p *peer, size int, start machine.Time) {
 	d := max(n.now.Sub(start), 1)
-	if t.tries <= 1 {
-		p.ack.sample(d)
+	p.copies(size).sample(d)
+	if size >= largeCopy && p != n.me {
+		n.rate = max(n.rate-n.rate/64, int64(size)*int64(machine.Second)/int64(d))
 	}
-	n.measureLink(t.size, d, p)
-}
-
-func (n *Node) measureLink(size int, d machine.Duration, p *peer) {
-	if size < 64<<10 || p == n.me {
-		return
-	}
-	n.rate = max(n.rate-n.rate/64, int64(size)*int64(machine.Second)/int64(max(d, 1)))
 }
 
 // holdsBy notes who holds the bytes that p acknowledged: p, or the node to
@@ -551,6 +553,21 @@ func (n *Node) nowHolds(g id.GUID, p *peer) {
 		return
 	}
 	if e := n.tree.get(g); e != nil {
-		e.holders |= n.slot(p)
+		n.holder(e, n.slot(p), true)
+	}
+}
+
+// holder notes whether the peer of bit has e's bytes.
+func (n *Node) holder(e *entry, bit uint64, has bool) {
+	was := e.holders
+	if has {
+		e.holders |= bit
+	} else {
+		e.holders &^= bit
+	}
+	if e.holders != was {
+		if a := n.arcOf(e.guid); a != nil {
+			a.stale = true
+		}
 	}
 }

@@ -19,7 +19,7 @@ func (n *Node) divert(from *peer, m *copyMsg) {
 	set, rest, ok := n.view(m.guid, 0)
 	var hosts []*peer
 	if ok && !n.draining() {
-		for _, p := range n.ring {
+		for _, p := range n.circle.nodes {
 			if p != n.me && p != from && !slices.Contains(set, p) && p.fullTill <= n.now && (p.free == 0 || uint64(len(m.block))*20 <= p.free) {
 				hosts = append(hosts, p)
 			}
@@ -149,7 +149,7 @@ func (n *Node) unpoint(e *entry) (ops []store.Op) {
 func (n *Node) onPointer(p *peer, m *pointerMsg) {
 	if m.drop {
 		if e := n.tree.get(m.guid); e != nil {
-			e.holders &^= p.bit()
+			n.holder(e, p.bit(), false)
 		}
 		return
 	}

@@ -12,14 +12,6 @@ import (
 // that no longer exists, are asked too. If nobody is synced (the whole pool
 // restarted) this is the pairwise comparison of all.
 
-// near masks the candidates of a to be asked.
-func (n *Node) nearMask(key id.GUID) (mask uint64) {
-	for _, p := range n.candidates(key) {
-		mask |= p.bit()
-	}
-	return mask
-}
-
 // checkEntered ends the entry of arcs that have been compared with all who
 // must be asked.
 func (n *Node) checkEntered() {
@@ -46,7 +38,7 @@ func (n *Node) entered(a *arc) bool {
 		}
 	}
 	var must uint64
-	for _, p := range pick(previous, n.cfg.K, n.domainOf) {
+	for _, p := range pickPeers(previous, n.cfg.K) {
 		must |= p.bit()
 	}
 	done := true

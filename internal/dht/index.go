@@ -30,6 +30,7 @@ const (
 	flagFirst                      // first is in use
 	flagDiverted                   // claims here, bytes at the holder of a durable pointer
 	flagBad                        // the bytes failed their check and are being fetched again
+	flagAsked                      // set and holders were asked who has it
 )
 
 // extra is for entries that need more.

@@ -31,24 +31,12 @@ func (n *Node) view(key id.GUID, k int) (set, rest []*peer, ok bool) {
 	if k == 0 {
 		k = n.cfg.K
 	}
-	if len(n.ring) == 0 {
+	n.settle()
+	cands, ok := n.circle.nearest(make([]*peer, 0, 4*k), key, 4*k)
+	if !ok {
 		return nil, nil, false
 	}
-	var cands []*peer
-	if a := n.arcOf(key); a != nil {
-		cands = nearest(n.ring, key, 4*k)
-	} else {
-		hs, known := n.r.ReplicaSet(key, 4*k)
-		if !known {
-			return nil, nil, false
-		}
-		for _, h := range hs {
-			if !n.forgotten[h.GUID] {
-				cands = append(cands, n.peer(h))
-			}
-		}
-	}
-	set = pick(cands, k, n.domainOf)
+	set = pickPeers(cands, k)
 	for _, c := range cands {
 		if !slices.Contains(set, c) {
 			rest = append(rest, c)

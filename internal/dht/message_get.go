@@ -201,11 +201,16 @@ func readSigned(r *wire.Reader, g id.GUID) []Signed {
 	return ss
 }
 
-type surveyMsg struct{ req uint64 }
+// surveyMsg asks for a survey, as if the copies of one member (zero: of none)
+// were gone.
+type surveyMsg struct {
+	req     uint64
+	without id.GUID
+}
 
 func (*surveyMsg) Kind() uint8                 { return kindSurvey }
-func (m *surveyMsg) AppendBody(w *wire.Writer) { w.U64(m.req) }
-func (m *surveyMsg) read(r *wire.Reader)       { m.req = r.U64() }
+func (m *surveyMsg) AppendBody(w *wire.Writer) { w.U64(m.req); w.GUID(m.without) }
+func (m *surveyMsg) read(r *wire.Reader)       { m.req = r.U64(); m.without = r.GUID() }
 
 type surveyAckMsg struct {
 	req uint64

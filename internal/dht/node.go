@@ -37,8 +37,12 @@ type Node struct {
 	live      uint64 // slots of peers that count as live
 	returned  uint64 // of those that had been away
 	forgotten map[id.GUID]bool
-	ring      []*peer // neighbours and self, in order of GUID
-	arcs      []*arc  // known stretches of the ring, in order
+	circle    circle // neighbours and self
+	arcs      []*arc // known stretches of the ring, in order
+	unsettled bool   // circle and arcs are out of date: settle
+	domains   map[string]int32
+	scratch   []*peer
+	scratch2  []*peer
 	roster    [32]byte
 	members   int
 
@@ -89,6 +93,7 @@ func New(cfg Config, r kbr.Router, m Members) *Node {
 		alarms:    make(map[uint64]func()),
 		locks:     make(map[id.GUID]*lock),
 		arrivals:  make(map[id.GUID]func()),
+		domains:   make(map[string]int32),
 		rate:      cfg.RepairFloor * 4,
 	}
 	n.me = &peer{h: cfg.Self, slot: -1, leaf: true}
@@ -107,7 +112,7 @@ func (n *Node) Start(now machine.Time, wall int64, out []machine.Effect) []machi
 		n.started = true
 		n.settlePointers()
 		n.roster, n.members = n.m.Digest(), n.m.Count()
-		n.rebuild()
+		n.unsettle()
 		n.later(n.cfg.Tick, n.tick)
 		n.startScrub()
 	})
@@ -200,7 +205,7 @@ func (n *Node) command(cmd uint64, body any) {
 	case AuditCmd:
 		n.cmdAudit(cmd, c)
 	case SurveyCmd:
-		n.cmdSurvey(cmd)
+		n.cmdSurvey(cmd, c)
 	case DrainCmd:
 		n.cmdDrain(cmd)
 	default:
@@ -489,9 +494,9 @@ func (n *Node) release(g id.GUID) {
 func (n *Node) tick() {
 	n.later(n.cfg.Tick, n.tick)
 	if d := n.m.Digest(); d != n.roster || n.m.Count() != n.members {
-		n.roster, n.members = d, n.m.Count()
-		n.rebuild()
+		n.rosterNews()
 	}
+	n.settle()
 	n.refreshLive()
 	n.pulseSync()
 	n.pulseRepair()
@@ -501,11 +506,22 @@ func (n *Node) tick() {
 // computed anew at once.
 func (n *Node) RosterChanged(now machine.Time, out []machine.Effect) []machine.Effect {
 	return n.with(now, out, func() {
-		n.roster, n.members = n.m.Digest(), n.m.Count()
 		if n.started {
-			n.rebuild()
+			n.rosterNews()
 		}
 	})
+}
+
+// rosterNews: k copies may mean another number now, and sets differ.
+func (n *Node) rosterNews() {
+	if c := n.m.Count(); c != n.members {
+		n.members = c
+		for _, a := range n.arcs {
+			a.dirty = true
+		}
+	}
+	n.roster = n.m.Digest()
+	n.unsettle()
 }
 
 // Forget tells that g was revoked: it is out of every set at once, and what it
@@ -516,7 +532,7 @@ func (n *Node) Forget(now machine.Time, g id.GUID, out []machine.Effect) []machi
 		if p, ok := n.peers[g]; ok && p != n.me {
 			n.lost(p)
 		}
-		n.rebuild()
+		n.unsettle()
 	})
 }
 
@@ -525,9 +541,7 @@ func (n *Node) Update(now machine.Time, h *id.Handle, joined bool, out []machine
 	return n.with(now, out, func() {
 		if h.GUID == n.me.h.GUID {
 			n.me.h = h
-			if n.started {
-				n.rebuild()
-			}
+			n.unsettle()
 			return
 		}
 		p := n.peer(h)
@@ -538,15 +552,14 @@ func (n *Node) Update(now machine.Time, h *id.Handle, joined bool, out []machine
 		case !joined:
 			n.lost(p)
 		}
-		if n.started {
-			n.rebuild()
-		}
+		n.unsettle()
 	})
 }
 
 // arrived: p is a neighbour now. If it had been one before, what it holds must
 // be confirmed, and what others agreed on without us must be learnt.
 func (n *Node) arrived(p *peer) {
+	n.settle() // what is forgotten below is forgotten of the arcs as they were
 	p.leaf = true
 	p.fails, p.suspect = 0, 0
 	bit := n.slot(p)
@@ -576,22 +589,20 @@ func (n *Node) lost(p *peer) {
 	if wasLeaf {
 		n.trace("dht.gone", p.h.GUID, id.GUID{}, 0, "")
 	}
+	n.live &^= p.bit()
 	n.abandon(p)
-}
-
-func (n *Node) afterRebuild() {
-	n.pulseSoon()
 }
 
 // pulseSoon brings the next look at sessions and repair forward, once for a
 // burst of updates.
 func (n *Node) pulseSoon() {
-	if n.repair.soon {
+	if n.repair.soon || !n.started {
 		return
 	}
 	n.repair.soon = true
 	n.later(20*machine.Millisecond, func() {
 		n.repair.soon = false
+		n.settle()
 		n.pulseSync()
 		n.pulseRepair()
 	})

@@ -20,6 +20,7 @@ const (
 type peer struct {
 	h        *id.Handle
 	slot     int    // bit in entry.holders; -1: none yet
+	dom      int32  // failure domain, numbered by this node
 	leaf     bool   // among the overlay's neighbours now
 	gone     bool   // was, and was evicted
 	returned bool   // came back after that: what was known of it needs confirming
@@ -29,8 +30,10 @@ type peer struct {
 	free     uint64 // bytes it said it has left
 	fullTill machine.Time
 
-	get latency // of Get
-	ack latency // of Copy
+	get  latency // of Get
+	ack  latency // of small copies and votes
+	bulk latency // of Copies with large blocks
+	put  latency // of Puts, as a client sees them
 
 	fails   int          // silences in a row
 	suspect machine.Time // asked last until then
@@ -76,6 +79,17 @@ func (l *latency) sample(d machine.Duration) {
 		l.p95 -= step
 	}
 }
+
+// copies is the estimate for a copy of a size.
+func (p *peer) copies(size int) *latency {
+	if size >= largeCopy {
+		return &p.bulk
+	}
+	return &p.ack
+}
+
+// largeCopy is where the time of a copy is that of its bytes.
+const largeCopy = 64 << 10
 
 // rto is srtt + 4·dev, first for a peer never measured.
 func (l *latency) rto(first, floor, ceiling machine.Duration) machine.Duration {

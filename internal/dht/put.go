@@ -96,13 +96,13 @@ func (op *clientPut) send() {
 		}
 	}
 	start := n.now
-	wait := min(p.ack.rto(0, n.cfg.ClientTimeout, 10*machine.Second)+transferTime(len(m.block), n.rate), op.deadline.Sub(n.now))
+	wait := min(2*p.put.rto(0, n.cfg.ClientTimeout/2, 5*machine.Second)+transferTime(len(m.block), n.rate), op.deadline.Sub(n.now))
 	op.call = n.ask(p, wait, func(req uint64) machine.Message {
 		m.req = req
 		return m
 	}, func(p *peer, m machine.Message) {
 		if m != nil && len(op.c.Block) > 0 {
-			p.ack.sample(n.now.Sub(start))
+			p.put.sample(n.now.Sub(start))
 		}
 		op.answer(p, m)
 	})

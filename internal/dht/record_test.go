@@ -159,7 +159,7 @@ func sampleMessages() []machine.Message {
 		&putSignedAckMsg{1, 2, []Receipt{r}},
 		&getSignedMsg{1, [32]byte{1}, lo},
 		&signedIsMsg{1, s.GUID(), have, true, []Signed{s}},
-		&surveyMsg{1},
+		&surveyMsg{1, lo},
 		&surveyAckMsg{1, MemberSurvey{Blocks: 1, Unsynced: true}},
 		&challengeMsg{1, lo, [16]byte{1}},
 		&challengeAckMsg{1, have, [32]byte{1}},

@@ -154,7 +154,7 @@ func (n *Node) cmdRemove(cmd uint64, c RemoveCmd) {
 			return false
 		}
 		n.stats.Removes++
-		n.reply(cmd, RemoveDone{Receipts: len(rs), KeptByOthers: ack.kept})
+		n.reply(cmd, RemoveDone{Receipts: rs, KeptByOthers: ack.kept})
 		return true
 	}
 	op.place()

@@ -110,23 +110,15 @@ func (n *Node) assess(a *arc, e *entry) {
 	w := quorum(k)
 	c := n.copies(a, e)
 	if a.rank == 0 {
-		t := &a.tally
-		t.blocks++
-		switch {
-		case c >= k:
-			t.full++
-		case c >= w:
-			t.degraded++
-		case c > 0:
-			t.belowW++
-		default:
-			t.lost++
-		}
+		a.tally.add(c, k)
 	}
 	if e.signed() {
 		return // brought by comparison, bytes and all
 	}
 	due, class := n.missing(a, e, c, k, w)
+	if c < k && e.flags&flagAsked == 0 && a.rank == 0 && a.mask != 0 {
+		due = n.now // others may hold what this node has not heard of: ask
+	}
 	if due > n.now {
 		a.due = min(a.due, due)
 		return
@@ -167,7 +159,7 @@ func (n *Node) missing(a *arc, e *entry, c, k, w int) (machine.Time, int) {
 		if c < w || e.flags&flagBad != 0 && p == n.me {
 			at = n.now.Add(n.patience(a, e, p))
 		}
-		due = min(due, max(at, p.fullTill))
+		due = min(due, max(at, p.fullTill, p.suspect))
 	}
 	return due, class
 }
@@ -271,15 +263,12 @@ func (n *Node) confirm(batch []work) {
 				delete(r.listed, w.g)
 				continue
 			}
+			e.flags |= flagAsked
 			for _, hf := range op.heads[i] {
 				if hf.p == n.me {
 					continue
 				}
-				if hf.h.state == have {
-					e.holders |= n.slot(hf.p)
-					continue
-				}
-				e.holders &^= hf.p.bit()
+				n.holder(e, n.slot(hf.p), hf.h.state == have)
 				if hf.h.role == RoleDiverted {
 					hf.p.fullTill = max(hf.p.fullTill, n.now.Add(n.cfg.Round))
 				}
@@ -324,7 +313,7 @@ func (n *Node) mend(w work) {
 		if p == n.me || !n.lacking(e, p) {
 			continue
 		}
-		at := p.fullTill
+		at := max(p.fullTill, p.suspect)
 		if c >= q {
 			at = max(at, n.ripe(a, e, p))
 		}
@@ -394,7 +383,7 @@ func (n *Node) fetch(e *entry, a *arc) {
 		}
 		if tries++; machine.Duration(tries)*machine.Second >= fetchTimeout || !p.leaf {
 			n.silent(p)
-			e.holders &^= p.bit()
+			n.holder(e, p.bit(), false)
 			end()
 			return
 		}

@@ -51,6 +51,10 @@ func TestTwoDieAndReturn(t *testing.T) {
 	if s.Total.Full != 120 || s.Total.Blocks != 120 || len(s.Silent) != 0 || s.Total.Unsynced {
 		t.Fatalf("survey of a whole pool: %+v, silent %v", s.Total, s.Silent)
 	}
+	r, err := w.do(w.nodes[0], SurveyCmd{Without: w.nodes[2].h.GUID})
+	if v := r.(Survey).Total; err != nil || v.Blocks != 120 || v.Degraded == 0 || v.Full+v.Degraded != 120 {
+		t.Errorf("survey without one member: %+v %v", v, err)
+	}
 	below := 0
 	w.kill(w.nodes[2])
 	w.kill(w.nodes[3])
@@ -197,7 +201,7 @@ func TestRemoveOneOfTwoClaims(t *testing.T) {
 	w.putClaim(w.nodes[1], b, 2)
 	w.run(machine.Second)
 	r, err := w.do(w.nodes[2], w.removeCmd(b, 1))
-	if err != nil || !r.(RemoveDone).KeptByOthers || r.(RemoveDone).Receipts != 2 {
+	if err != nil || !r.(RemoveDone).KeptByOthers || len(r.(RemoveDone).Receipts) != 2 {
 		t.Fatalf("remove of one claim: %+v, %v", r, err)
 	}
 	w.run(machine.Second)

@@ -29,7 +29,7 @@ func (n *Node) stateOf(g id.GUID) (presence, []*peer) {
 		return absent, nil
 	}
 	switch {
-	case a == nil && len(n.ring) == 0:
+	case a == nil && len(n.circle.nodes) == 0:
 		return unsynced, nil
 	case a == nil || !a.mine():
 		set, _, ok := n.view(g, 0)

@@ -127,7 +127,7 @@ func (n *Node) coordinateSigned(p *peer, m *putSignedMsg, g id.GUID, v version) 
 	// other has seen it, so that the answer can be relied on.
 	if held := n.tree.get(g).ver(); n.votes(g) && (held.seq != v.seq || held.hash != v.hash) {
 		switch {
-		case m.hasCAS && held.seq != m.cas:
+		case m.hasCAS && held.seq > m.cas:
 			n.no(p, m.req, &refuseMsg{code: codeCAS, stamp: held.seq})
 			return
 		case held.seq >= v.seq:
@@ -135,6 +135,49 @@ func (n *Node) coordinateSigned(p *peer, m *putSignedMsg, g id.GUID, v version) 
 			return
 		}
 	}
+	if m.hasCAS && n.tree.get(g).ver().seq < m.cas {
+		// This node is behind, or cas is ahead of everybody.
+		n.catchUp(g, func() {
+			if held := n.tree.get(g).ver(); held.seq != m.cas && (held.seq != v.seq || held.hash != v.hash) {
+				n.no(p, m.req, &refuseMsg{code: codeCAS, stamp: held.seq})
+				return
+			}
+			n.spreadSigned(p, m, g, v)
+		})
+		return
+	}
+	n.spreadSigned(p, m, g, v)
+}
+
+// catchUp asks the set for the record of g, keeps what is newer than this
+// node's, and calls f when all have answered or been silent.
+func (n *Node) catchUp(g id.GUID, f func()) {
+	set, _, _ := n.view(g, 0)
+	open := 1
+	end := func(bool) {
+		if open--; open == 0 {
+			f()
+		}
+	}
+	for _, q := range set {
+		if q == n.me {
+			continue
+		}
+		open++
+		n.ask(q, n.cfg.SyncTimeout, func(req uint64) machine.Message {
+			return &getSignedMsg{req: req, roster: n.m.Digest(), guid: g}
+		}, func(q *peer, m machine.Message) {
+			if a, ok := m.(*signedIsMsg); ok && a.guid == g && len(a.recs) > 0 {
+				n.takeSigned(q, a.recs, end)
+				return
+			}
+			end(false)
+		})
+	}
+	end(false)
+}
+
+func (n *Node) spreadSigned(p *peer, m *putSignedMsg, g id.GUID, v version) {
 	s := &spread{n: n, key: g, need: quorum(n.kEff(0)), holds: true, deadline: n.now.Add(n.cfg.OpDeadline)}
 	if n.cfg.Bugs.AckAtWMinusOne {
 		s.need = max(1, s.need-1)

@@ -70,12 +70,32 @@ func (op *signedGet) ask(p *peer) {
 	op.reqs = append(op.reqs, n.ask(p, min(n.cfg.ClientTimeout, max(op.deadline.Sub(n.now), 1)), func(req uint64) machine.Message {
 		return &getSignedMsg{req: req, roster: n.m.Digest(), guid: op.c.GUID}
 	}, func(p *peer, m machine.Message) {
-		if op.ended || round != op.rounds {
+		switch {
+		case round != op.rounds:
+		case op.ended:
+			op.late(p, m)
+		default:
+			op.open--
+			op.answer(p, a, m)
+		}
+	}))
+}
+
+// late repairs a member whose answer, after the end, shows it behind.
+func (op *signedGet) late(p *peer, m machine.Message) {
+	a, ok := m.(*signedIsMsg)
+	if !ok || op.best == nil || op.fork || !a.quorum || a.guid != op.c.GUID {
+		return
+	}
+	for i := range a.recs {
+		if v := versionOf(&a.recs[i]); !op.ver.newer(&v) {
 			return
 		}
-		op.open--
-		op.answer(p, a, m)
-	}))
+	}
+	op.n.stats.WriteBacks++
+	op.n.ask(p, op.n.cfg.ClientTimeout, func(req uint64) machine.Message {
+		return &putSignedMsg{req: req, roster: op.n.m.Digest(), stage: stageReplica, rec: *op.best, guid: op.c.GUID}
+	}, func(*peer, machine.Message) {})
 }
 
 func (op *signedGet) answer(p *peer, a *signedAnswer, m machine.Message) {
@@ -213,7 +233,7 @@ func (op *signedGet) writeBack(w int) {
 	for _, p := range behind {
 		a := op.asked[p]
 		if a != nil && !a.done && op.ended {
-			continue // may well be up to date
+			continue // its answer will tell: late
 		}
 		n.stats.WriteBacks++
 		round := op.rounds

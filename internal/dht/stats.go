@@ -109,8 +109,9 @@ type Survey struct {
 	Silent  []id.GUID
 }
 
-// SurveyCmd asks every member for its survey.
-type SurveyCmd struct{}
+// SurveyCmd asks every member for its survey; with Without set, as it would be
+// if that member's copies were gone.
+type SurveyCmd struct{ Without id.GUID }
 
 // DrainCmd hands everything over before leaving: it is answered when k others
 // hold each block this node has. Progress comes as notes (DrainProgress).
@@ -125,9 +126,10 @@ type DrainDone struct{ HandedOver int64 }
 // RemoveCmd ends a claim.
 type RemoveCmd struct{ Rec Remove }
 
-// RemoveDone answers RemoveCmd: so many members have the tombstone on disk.
+// RemoveDone answers RemoveCmd: W receipts of members that have the tombstone
+// on disk.
 type RemoveDone struct {
-	Receipts     int
+	Receipts     []Receipt
 	KeptByOthers bool
 }
 

@@ -7,7 +7,7 @@ import (
 const maxSurvey = 256 // members asked at once
 
 // cmdSurvey asks every live member what the arcs it leads look like.
-func (n *Node) cmdSurvey(cmd uint64) {
+func (n *Node) cmdSurvey(cmd uint64, c SurveyCmd) {
 	var s Survey
 	gs := n.m.Nearest(n.me.h.GUID, min(n.m.Count(), maxSurvey))
 	open := 1
@@ -25,7 +25,7 @@ func (n *Node) cmdSurvey(cmd uint64) {
 		}
 		open++
 		n.ask(p, n.cfg.StatusTimeout, func(req uint64) machine.Message {
-			return &surveyMsg{req: req}
+			return &surveyMsg{req: req, without: c.Without}
 		}, func(p *peer, m machine.Message) {
 			if a, ok := m.(*surveyAckMsg); ok {
 				v := a.s
@@ -69,9 +69,53 @@ func (n *Node) onSurvey(p *peer, m *surveyMsg) {
 			n.later(10*machine.Millisecond, look)
 			return
 		}
-		n.send(p, &surveyAckMsg{req: m.req, s: n.survey()})
+		if m.without.IsZero() {
+			n.send(p, &surveyAckMsg{req: m.req, s: n.survey()})
+			return
+		}
+		n.surveyWithout(p, m)
 	}
 	look()
+}
+
+// surveyWithout counts anew, an arc at a time.
+func (n *Node) surveyWithout(p *peer, m *surveyMsg) {
+	gone := n.peers[m.without]
+	ans := n.survey()
+	ans.Blocks, ans.Full, ans.Degraded, ans.BelowW, ans.Lost = 0, 0, 0, 0, 0
+	arcs := n.arcs
+	var next func()
+	next = func() {
+		if len(arcs) == 0 {
+			n.send(p, &surveyAckMsg{req: m.req, s: ans})
+			return
+		}
+		a := arcs[0]
+		arcs = arcs[1:]
+		if a.rank != 0 {
+			next()
+			return
+		}
+		var t tally
+		n.tree.walk(a.lo, a.hi, func(e *entry) bool {
+			if e.dead() {
+				return true
+			}
+			c := n.copies(a, e)
+			if gone != nil && e.holders&n.trusted(a)&gone.bit() != 0 || gone == n.me && e.have() {
+				c--
+			}
+			t.add(c, n.kOf(e))
+			return true
+		})
+		ans.Blocks += t.blocks
+		ans.Full += t.full
+		ans.Degraded += t.degraded
+		ans.BelowW += t.belowW
+		ans.Lost += t.lost
+		n.later(machine.Millisecond, next)
+	}
+	next()
 }
 
 func (n *Node) counting() bool {

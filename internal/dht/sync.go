@@ -48,14 +48,15 @@ func (s *session) reset() {
 
 // pulseSync starts the sessions that are due. Arcs not yet entered come first.
 func (n *Node) pulseSync() {
+	n.settle()
 	active := 0
-	for _, p := range n.ring {
+	for _, p := range n.circle.nodes {
 		if p.sync.active {
 			active++
 		}
 	}
 	for _, entering := range []bool{true, false} {
-		for _, p := range n.ring {
+		for _, p := range n.circle.nodes {
 			if active >= maxSessions {
 				return
 			}
@@ -302,11 +303,7 @@ func (n *Node) items(lo, hi id.GUID, partial bool) []item {
 func (n *Node) equal(p *peer, lo, hi id.GUID) {
 	bit := n.slot(p)
 	n.tree.walk(lo, hi, func(e *entry) bool {
-		if e.have() {
-			e.holders |= bit
-		} else {
-			e.holders &^= bit
-		}
+		n.holder(e, bit, e.have())
 		return true
 	})
 }
@@ -315,7 +312,7 @@ func (n *Node) equal(p *peer, lo, hi id.GUID) {
 func (n *Node) lacks(p *peer, lo, hi id.GUID) {
 	bit := p.bit()
 	n.tree.walk(lo, hi, func(e *entry) bool {
-		e.holders &^= bit
+		n.holder(e, bit, false)
 		return true
 	})
 }
@@ -333,16 +330,12 @@ func (n *Node) compare(p *peer, lo, hi id.GUID, theirs []item, partial bool) (wa
 			i++
 		}
 		if i == len(theirs) || theirs[i].guid != e.guid {
-			e.holders &^= bit
+			n.holder(e, bit, false)
 			return true
 		}
 		it := theirs[i]
 		i++
-		if it.flags&itemHave != 0 && (!e.signed() || it.tag == e.tag) {
-			e.holders |= bit
-		} else {
-			e.holders &^= bit
-		}
+		n.holder(e, bit, it.flags&itemHave != 0 && (!e.signed() || it.tag == e.tag))
 		if it.tag == e.tag {
 			return true
 		}
@@ -365,7 +358,7 @@ func (n *Node) compare(p *peer, lo, hi id.GUID, theirs []item, partial bool) (wa
 		}
 		if it.flags&itemHave != 0 && it.flags&itemSigned == 0 {
 			e := n.entry(it.guid)
-			e.holders |= bit
+			n.holder(e, bit, true)
 			a.dirty = true
 		}
 	}
@@ -528,10 +521,11 @@ func (n *Node) compareNamed(p *peer, items []item) (wants []id.GUID) {
 
 // unsyncedOn reports whether this node is new to a part of [lo, hi].
 func (n *Node) unsyncedOn(lo, hi id.GUID) bool {
+	n.settle()
 	for _, a := range n.arcs {
 		if a.mine() && !a.synced && !a.hi.Less(lo) && !hi.Less(a.lo) {
 			return true
 		}
 	}
-	return len(n.ring) == 0
+	return len(n.circle.nodes) == 0
 }

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	maxPushes   = 32 // copies being sent because others asked
-	pushTimeout = 20 * machine.Second
+	maxPushes    = 32 // copies being sent because others asked
+	pushPatience = 20 * machine.Second
 )
 
 // onWant sends records, or a block.
@@ -135,14 +135,15 @@ func (n *Node) push(p *peer, g id.GUID, role Role, f func(ok bool)) {
 			c.certs = o.certs[:min(len(o.certs), maxCerts)]
 			c.tombs = o.tombs[:min(len(o.tombs), maxCerts)]
 			start := n.now
-			n.ask(p, pushTimeout, func(req uint64) machine.Message {
+			wait := 4*p.bulk.rto(machine.Second, n.cfg.AckFloor, pushPatience) + transferTime(len(b), n.rate)
+			n.ask(p, min(max(wait, n.cfg.ClientTimeout), pushPatience), func(req uint64) machine.Message {
 				c.req = req
 				return c
 			}, func(p *peer, m machine.Message) {
 				switch m := m.(type) {
 				case *copyAckMsg:
 					p.free = m.free
-					n.measureLink(len(b), n.now.Sub(start), p)
+					n.measure(p, len(b), start)
 					n.holdsBy(g, p, m.receipts)
 					f(true)
 					return
