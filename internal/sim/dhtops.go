@@ -178,7 +178,7 @@ func (r *dhtRun) logOp(op *dhtOp, what string) {
 	case op.reg != nil:
 		g = op.reg.guid
 	}
-	fmt.Fprintf(r.cfg.Log, "%s %s client.%s key %s seq %d side %d: %s\n", fmtTime(r.e.Now()), r.name(op.node), opNames[op.kind],
+	fmt.Fprintf(r.cfg.Log, "%s %s client.%s key %s seq %d side %d: %s\n", logTime(r.e.Now()), r.name(op.node), opNames[op.kind],
 		g.Short(), op.seq, r.e.Group(op.node), what)
 }
 
@@ -319,7 +319,7 @@ func (r *dhtRun) refused(op *dhtOp, err error) {
 		if absent && op.bound > 0 {
 			what := fmt.Sprintf("signed block %s: %s, though seq %d was acknowledged", op.reg.guid.Short(), code, op.bound)
 			r.fail("not found", what)
-		} else if op.final != nil && op.bound > 0 {
+		} else if op.final != nil && op.bound > 0 && (code != dht.CodeEquivocation || !op.reg.forked()) {
 			r.again(op, code)
 		}
 	case opDrain:

@@ -138,6 +138,7 @@ func newDHTRun(cfg DHTConfig) (*dhtRun, error) {
 	}
 	if cfg.Log != nil {
 		ec.OnTrace = func(n Ref, ev trace.Event) { logTrace(cfg.Log, r.e, n, ev) }
+		ec.OnMessage = func(from, to Ref, m machine.Message) { logMessage(cfg.Log, r.e, from, to, m) }
 	}
 	swarm := machine.NewRand(cfg.Seed, id.GUID{}, "sim/swarm")
 	var err error
@@ -173,7 +174,7 @@ func (r *dhtRun) fail(kind, what string) {
 // log writes a line of the run's own.
 func (r *dhtRun) log(format string, a ...any) {
 	if r.cfg.Log != nil {
-		fmt.Fprintf(r.cfg.Log, "%s sim: %s\n", fmtTime(r.e.Now()), fmt.Sprintf(format, a...))
+		fmt.Fprintf(r.cfg.Log, "%s sim: %s\n", logTime(r.e.Now()), fmt.Sprintf(format, a...))
 	}
 }
 

@@ -69,11 +69,12 @@ type Config struct {
 	// Wall is the wall clock of time 0 in Unix ms.
 	Wall int64
 	// Hooks; each may be nil. They run inside a step and must not call Do.
-	OnTrace func(n Ref, ev trace.Event)
-	OnReply func(n Ref, cmd uint64, body any, err error)
-	OnSave  func(n Ref, body any) // a Save of anything but the routing state
-	OnNote  func(n Ref, cmd uint64, body any)
-	OnCrash func(n Ref, why string) // a fault of the engine or a Halt ended n
+	OnTrace   func(n Ref, ev trace.Event)
+	OnMessage func(from, to Ref, m machine.Message) // delivered
+	OnReply   func(n Ref, cmd uint64, body any, err error)
+	OnSave    func(n Ref, body any) // a Save of anything but the routing state
+	OnNote    func(n Ref, cmd uint64, body any)
+	OnCrash   func(n Ref, why string) // a fault of the engine or a Halt ended n
 	// AfterStep runs after each step of n, when Do may be called again.
 	AfterStep func(n Ref)
 }
@@ -342,6 +343,9 @@ func (e *Engine) next() {
 	switch ev.kind {
 	case evMessage:
 		e.note(it.src, n, ev.msg.Kind())
+		if e.cfg.OnMessage != nil {
+			e.cfg.OnMessage(it.src, n, ev.msg)
+		}
 		e.feed(n, machine.Event{Kind: machine.Receive, From: ev.from, Msg: ev.msg})
 	case evTimer:
 		if machine.Time(ev.id) != nd.armed {

@@ -174,6 +174,7 @@ func newOverlayRun(cfg OverlayConfig, maker *nodeMaker) *overlayRun {
 	}
 	if cfg.Log != nil {
 		ec.OnTrace = func(n Ref, ev trace.Event) { logTrace(cfg.Log, r.e, n, ev) }
+		ec.OnMessage = func(from, to Ref, m machine.Message) { logMessage(cfg.Log, r.e, from, to, m) }
 	}
 	r.e = New(ec)
 	r.rnd = newRunRand(r.e)

@@ -160,9 +160,14 @@ func buildCommit() string {
 	return ""
 }
 
+// logMessage writes a delivery as a line.
+func logMessage(w io.Writer, e *Engine, from, to Ref, m machine.Message) {
+	fmt.Fprintf(w, "%s %s <- %s %T\n", logTime(e.Now()), e.Handle(to).GUID.Short(), e.Handle(from).GUID.Short(), m)
+}
+
 // logTrace writes a trace event as a line.
 func logTrace(w io.Writer, e *Engine, n Ref, ev trace.Event) {
-	fmt.Fprintf(w, "%s %s %s", fmtTime(e.Now()), e.Handle(n).GUID.Short(), ev.Kind)
+	fmt.Fprintf(w, "%s %s %s", logTime(e.Now()), e.Handle(n).GUID.Short(), ev.Kind)
 	if !ev.Peer.IsZero() {
 		fmt.Fprintf(w, " peer %s", ev.Peer.Short())
 	}
@@ -171,6 +176,9 @@ func logTrace(w io.Writer, e *Engine, n Ref, ev trace.Event) {
 	}
 	fmt.Fprintf(w, " n %d %s\n", ev.N, ev.Note)
 }
+
+// logTime is the time of a log's line, to the µs.
+func logTime(t machine.Time) string { return (time.Duration(t) * time.Microsecond).String() }
 
 func fmtTime(t machine.Time) string {
 	return (time.Duration(t) * time.Microsecond).Round(time.Millisecond).String()

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -21,6 +22,10 @@ type Options struct {
 	Seeds  int  // dht scenarios: run seeds seed … seed+Seeds−1; 0 or 1: the one
 	Quick  bool // a smaller run, for tests
 	Encode bool // every message crosses the codec
+
+	NodeHours float64   // dht scenarios: both phases together; 0: the default
+	Bugs      []string  // planted bugs, by name
+	Log       io.Writer // every trace event, operation and fault, a line each
 }
 
 // Scenario is a named run that a seed replays.
@@ -75,7 +80,7 @@ func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
 	return Scenario{name, about, func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
 		c := DefaultOverlay()
 		change(&c)
-		c.Seed, c.Encode = seed, o.Encode
+		c.Seed, c.Encode, c.Bugs, c.Log = seed, o.Encode, o.Bugs, o.Log
 		if o.Quick {
 			c.Nodes, c.Duration = min(c.Nodes, 100), min(c.Duration, 20*time.Minute)
 			c.Split = min(c.Split, 5*time.Minute)
@@ -92,7 +97,10 @@ func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
 func dhtScenario(name, about string, faults []string) Scenario {
 	return Scenario{name, about, func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
 		c := DefaultDHT()
-		c.Seed, c.Faults, c.Encode = seed, faults, o.Encode
+		c.Seed, c.Faults, c.Encode, c.Bugs, c.Log = seed, faults, o.Encode, o.Bugs, o.Log
+		if o.NodeHours > 0 {
+			c.NodeHours = o.NodeHours
+		}
 		c.name = name
 		if o.Quick {
 			c.Nodes, c.NodeHours = 20, 10

@@ -190,6 +190,19 @@ type regModel struct {
 	seen     map[Ref]uint64        // highest seq each client read
 }
 
+// forked reports whether the owner's devices ever gave two values to one seq:
+// then "equivocation" is a right answer, until a higher seq is written.
+func (m *regModel) forked() bool {
+	for _, hs := range m.values {
+		for _, h := range hs {
+			if h != hs[0] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // regChecker judges signed blocks.
 type regChecker struct {
 	regs []*regModel

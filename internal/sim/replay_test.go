@@ -1,0 +1,64 @@
+package sim
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+)
+
+// Flags of TestReplay, for looking into a failing seed with a debugger or a
+// log of every trace event:
+//
+//	go test ./internal/sim -run Replay -v -scenario dht-swarm -seed 8 -log /tmp/log
+var (
+	replayName  = flag.String("scenario", "", "scenario to replay")
+	replaySeed  = flag.Uint64("seed", 1, "its seed")
+	replaySeeds = flag.Int("seeds", 1, "for dht scenarios: so many seeds from there")
+	replayHours = flag.Float64("hours", 0, "for dht scenarios: node-hours, 0: the default")
+	replayBugs  = flag.String("bugs", "", "planted bugs, by comma")
+	replayLog   = flag.String("log", "", "file for trace events, operations and faults")
+)
+
+// TestReplay runs what its flags name, and nothing without them.
+func TestReplay(t *testing.T) {
+	if *replayName == "" {
+		t.Skip("no -scenario given")
+	}
+	s, err := ScenarioByName(*replayName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Seeds: *replaySeeds, NodeHours: *replayHours}
+	if *replayBugs != "" {
+		o.Bugs = strings.Split(*replayBugs, ",")
+	}
+	if *replayLog != "" {
+		f, err := os.Create(*replayLog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := bufio.NewWriter(f)
+		o.Log = w
+		defer func() {
+			if err := w.Flush(); err != nil {
+				t.Error(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	r, err := s.Run(context.Background(), *replaySeed, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	r.Print(&b)
+	t.Log("\n" + b.String())
+	if !r.OK() {
+		t.Error("failed")
+	}
+}
