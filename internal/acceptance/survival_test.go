@@ -201,7 +201,7 @@ func TestNewcomerTakesItsShare(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(11, 12))
 	p := newPool(t, 4)
 	files := p.putAll(sizesOf(rnd), rnd)
-	p.allFull(0, 20*time.Second)
+	p.allFull(0, 2*time.Minute)
 	stop := p.readOn(files)
 	p.grow(1)
 	p.until(2*time.Minute, "the newcomer to hold blocks", func() bool {

@@ -310,15 +310,21 @@ func (d *demonstration) alive(i int) int {
 
 // full waits until the pool says that all blocks have all copies.
 func (d *demonstration) full(ctx context.Context, what string) error {
-	return d.until(ctx, what, func() (bool, error) {
+	var last dht.Survey
+	err := d.until(ctx, what, func() (bool, error) {
 		v, err := node.Command[dht.Survey](ctx, d.nodes[0], dht.SurveyCmd{}, nil)
 		if err != nil {
 			return false, err
 		}
+		last = v
 		learning := slices.ContainsFunc(v.Members, func(m dht.MemberSurvey) bool { return m.Unsynced })
 		living := len(d.nodes) - len(d.dead)
 		return v.Total.Blocks > 0 && v.Total.Full == v.Total.Blocks && !learning && len(v.Members) >= living, nil
 	})
+	if err != nil {
+		return api.Errorf(api.Unavailable, "demo", "", "%s; the members said: %+v, silent %v", err.Error(), last.Members, last.Silent)
+	}
+	return nil
 }
 
 // healed waits until the living hold k copies of everything again.

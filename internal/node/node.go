@@ -256,6 +256,10 @@ func (n *Node) restore() error {
 			failed = n.stack.DHT().Restore(k, v)
 			return failed == nil
 		})
+		if errors.Is(err, store.ErrCorrupt) { // left out; the others have copies
+			n.cfg.Log.Warn("records of the store are damaged and left out", "err", err)
+			err = nil
+		}
 		if err = errors.Join(err, failed); err != nil {
 			return fmt.Errorf("%s: %w", n.home.path(storeDir), err)
 		}

@@ -128,12 +128,8 @@ func (s *Service) DHTRemove(ctx context.Context, r api.DHTRemoveRequest) (api.DH
 	if err != nil {
 		return api.DHTRemoveResult{}, err
 	}
-	return api.DHTRemoveResult{Receipts: removals(done), KeptByOthers: done.KeptByOthers}, nil
+	return api.DHTRemoveResult{Receipts: receipts(done.Receipts), KeptByOthers: done.KeptByOthers}, nil
 }
 
 // Metrics implements api.Node.
 func (s *Service) Metrics() prometheus.Gatherer { return s.metrics }
-
-func removals(done dht.RemoveDone) []api.Receipt {
-	return make([]api.Receipt, done.Receipts)
-}

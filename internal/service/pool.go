@@ -158,7 +158,7 @@ func (s *Service) Revoke(ctx context.Context, r api.RevokeRequest) (api.RevokeRe
 	if r.GUID == s.n.GUID() {
 		return res, api.Errorf(api.BadRequest, "revoke", r.GUID.String(), "this is the node itself; to take it out of the pool: atoll leave")
 	}
-	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)
+	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{Without: r.GUID}, nil)
 	if err != nil {
 		return res, err
 	}
