@@ -187,6 +187,14 @@ func chaos(t testing.TB, seed int, cfg Config, actions int) (p *pool, fault stri
 	}
 	say("peace")
 	cuts = nil
+	// A joiner whose contacts have all gone is told of others.
+	var all []*id.Handle
+	for _, a := range alive {
+		all = append(all, handle(guidN(a), epochs[a]))
+	}
+	for _, a := range alive {
+		p.nodes[guidN(a)].Remember(all)
+	}
 	if p.net.Until(30*machine.Second, check) {
 		return p, fault
 	}

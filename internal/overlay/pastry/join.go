@@ -324,9 +324,11 @@ func (n *Node) hurryAsks() {
 	}
 	limit := 2*slowest + n.cfg.RTOFloor
 	for r := 1; r < len(n.peers.list); r++ {
-		if p := &n.peers.list[r]; p.ask != nil && p.ask.tries == 0 && n.now.Sub(p.ask.sent) > limit {
+		if p := &n.peers.list[r]; p.ask != nil && p.ask.tries < 2 && n.now.Sub(p.ask.last) > limit {
 			p.ask.tries++
+			p.ask.last = n.now
 			n.sendLSProbe(uint32(r), true)
+			n.set(tAsk, uint32(r), n.probeTimeout(p))
 		}
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"atoll.example/atoll/internal/overlay/ring"
 )
 
-// recentDeath is how long an eviction is told to others and rumours of life
-// are not believed enough to probe again.
+// recentDeath is how long an eviction is told to others.
 const recentDeath = 60 * machine.Second
 
-// askAgain is when a candidate that did not answer may be asked again.
+// askAgain is when a candidate that did not answer, or a node that was evicted
+// and that others still name, may be asked again.
 const askAgain = 15 * machine.Second
 
 // maxRounds is how often that happens without being told of it again.
@@ -127,7 +127,7 @@ func (n *Node) ask(r uint32) {
 		return
 	}
 	p.flags &^= fAgain
-	p.ask = &asking{sent: n.now}
+	p.ask = &asking{sent: n.now, last: n.now}
 	n.asks++
 	n.sendLSProbe(r, true)
 	n.set(tAsk, r, n.probeTimeout(p))
@@ -152,6 +152,7 @@ func (n *Node) askTimeout(r uint32) {
 		return
 	}
 	if p.ask.tries++; p.ask.tries < 3 {
+		p.ask.last = n.now
 		n.sendLSProbe(r, true)
 		n.set(tAsk, r, n.probeTimeout(p))
 		return
@@ -198,15 +199,16 @@ func (n *Node) candidate(r uint32) {
 // drainCandidates asks queued candidates as tokens come.
 func (n *Node) drainCandidates() {
 	for len(n.candidates) > 0 {
-		if !n.bucket.Take(n.now) {
+		r := n.candidates[0]
+		p := n.peer(r)
+		wanted := p.flags&(fLeaf|fForgotten) == 0 && n.leaf.Wants(p.h.GUID)
+		if wanted && !n.bucket.Take(n.now) {
 			n.timers.Set(timer{tRepair, 0}, n.bucket.Next())
 			return
 		}
-		r := n.candidates[0]
 		n.candidates = slices.Delete(n.candidates, 0, 1)
-		p := n.peer(r)
 		p.flags &^= fQueued
-		if p.flags&(fLeaf|fForgotten) == 0 && n.leaf.Wants(p.h.GUID) {
+		if wanted {
 			n.ask(r)
 		}
 	}
@@ -233,7 +235,7 @@ func (n *Node) rumour(f Ref) (fetch bool) {
 	if f.Epoch < p.h.Epoch {
 		return false
 	}
-	if p.flags&fFailed != 0 && f.Epoch == p.h.Epoch && n.now.Sub(p.failedAt) < recentDeath ||
+	if p.flags&fFailed != 0 && f.Epoch == p.h.Epoch && n.now.Sub(p.failedAt) < askAgain ||
 		p.flags&(fLeaf|fVerified) == 0 && p.asked != 0 && n.now.Sub(p.asked) < askAgain/2 {
 		if p.flags&fLeft == 0 && n.leaf.Wants(p.h.GUID) {
 			n.exchangeSoon(askAgain) // we are at odds: come back to it
@@ -251,6 +253,9 @@ func (n *Node) rumour(f Ref) (fetch bool) {
 func (n *Node) onLSProbe(r uint32, m *LSProbe) {
 	p := n.peer(r)
 	n.setReady(r, m.Ready)
+	if !m.Ready {
+		p.asked = n.now // no need to ask
+	}
 	if p.ask != nil {
 		if p.ask.tries == 0 {
 			p.rtt.Sample(n.now.Sub(p.ask.sent))
@@ -286,7 +291,8 @@ func (n *Node) onLSProbe(r uint32, m *LSProbe) {
 
 // missed looks for leaves of ours that r, which should have them too, does not
 // name: either r has not heard of their birth, and learns of it from us, or we
-// have not heard of their death. They are probed.
+// have not heard of their death. They are probed. (Deaths of the last minute
+// are in its list of the dead.)
 func (n *Node) missed(r uint32, m *LSProbe) {
 	var lo, span uint64
 	whole := !n.parted(m)
@@ -296,7 +302,7 @@ func (n *Node) missed(r uint32, m *LSProbe) {
 	}
 	for _, l := range n.leaf.All() {
 		pre := prefix(l.GUID)
-		if l.Ref == r || !whole && pre-lo >= span || n.now.Sub(n.peer(l.Ref).heard) < n.cfg.ExchangeNear {
+		if l.Ref == r || !whole && pre-lo >= span || n.now.Sub(n.peer(l.Ref).heard) < recentDeath {
 			continue
 		}
 		is := func(f Ref) bool { return f.Prefix == pre }
@@ -318,6 +324,10 @@ func (n *Node) rumours(r uint32, lists ...[]Ref) {
 	}
 	if len(fetch) > 0 {
 		n.send(r, &HandlesReq{Refs: fetch})
+		if p := n.peer(r); p.fetches < maxRounds {
+			p.fetches++
+			n.set(tFetch, r, n.probeTimeout(p))
+		}
 		if n.state == Settling {
 			n.fetching = n.now.Add(n.probeTimeout(n.peer(r)))
 		}
@@ -393,7 +403,16 @@ func (n *Node) onHandlesReq(r uint32, m *HandlesReq) {
 	}
 }
 
-func (n *Node) onHandles(m *Handles) {
+// fetchTimeout: r did not say who it named; it is asked for its leaves anew.
+func (n *Node) fetchTimeout(r uint32) {
+	if p := n.peer(r); p.h != nil && p.flags&(fVerified|fSuspect|fForgotten|fLeft) == fVerified {
+		n.ask(r)
+	}
+}
+
+func (n *Node) onHandles(r uint32, m *Handles) {
+	n.stop(tFetch, r)
+	n.peer(r).fetches = 0
 	for _, h := range m.Handles {
 		n.consider(h)
 	}

@@ -41,6 +41,7 @@ const (
 	tHop                       // a flight's retransmission timeout
 	tProof                     // next step of a proof of death
 	tAsk                       // an LSProbe unanswered
+	tFetch                     // a HandlesReq unanswered
 	tPing                      // a Probe for a slot or another node unanswered
 	tBeat                      // heartbeat due
 	tBeatWait                  // a beat unanswered
@@ -122,6 +123,7 @@ type Node struct {
 	// Maintenance: repair.go, restart.go.
 	candidates []uint32
 	exchange   machine.Duration
+	exchanged  int // leaf exchanges so far
 	gossip     machine.Duration
 	gossipNews bool
 	changed    bool // since the last save
@@ -259,7 +261,7 @@ func (n *Node) receive(from *id.Handle, msg machine.Message) {
 	case *HandlesReq:
 		n.onHandlesReq(r, m)
 	case *Handles:
-		n.onHandles(m)
+		n.onHandles(r, m)
 	case *Leave:
 		n.onLeave(r, m)
 	case *Rtt:
@@ -298,6 +300,8 @@ func (n *Node) fire(t timer) {
 		n.proofStep(t.of)
 	case tAsk:
 		n.askTimeout(t.of)
+	case tFetch:
+		n.fetchTimeout(t.of)
 	case tPing:
 		n.pingTimeout(t.of)
 	case tBeat:

@@ -36,6 +36,7 @@ type peer struct {
 	heardSec int64        // wall clock, s, for the saved table
 	failedAt machine.Time // meaningful with fFailed
 	rounds   uint8        // of LSProbes without answer
+	fetches  uint8        // of HandlesReqs without answer
 	asked    machine.Time // last LSProbe sent to learn whether it fits; 0 never
 	claimed  *id.Handle   // a newer handle others tell of, not yet proven
 	proof    *proof       // probes under way

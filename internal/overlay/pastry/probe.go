@@ -15,6 +15,7 @@ type proof struct {
 	since machine.Time
 	step  int
 	nonce uint64
+	alone bool // on a rumour: others are asked in the last round only, for whoever spread it has asked them
 }
 
 // pinging is a Probe sent for a reason other than doubt: to measure a
@@ -36,7 +37,8 @@ const maxRelays = 16
 
 // asking is an LSProbe under way to a node that may belong to the leaf set.
 type asking struct {
-	sent  machine.Time
+	sent  machine.Time // first
+	last  machine.Time
 	tries int
 }
 
@@ -57,6 +59,7 @@ func (n *Node) suspect(r uint32) {
 		n.trace("pastry.suspect", p.h.GUID, id.GUID{}, int64(n.now.Sub(p.heard)), "")
 	}
 	n.doubt(r)
+	p.proof.alone = false
 }
 
 // doubt starts to prove that r is dead, without suspicion: on a rumour.
@@ -66,7 +69,7 @@ func (n *Node) doubt(r uint32) {
 		return
 	}
 	p.flags &^= fIndirect
-	p.proof = &proof{since: n.now, nonce: n.nonce()}
+	p.proof = &proof{since: n.now, nonce: n.nonce(), alone: true}
 	n.send(r, &Probe{Nonce: p.proof.nonce})
 	n.set(tProof, r, n.probeTimeout(p))
 }
@@ -97,6 +100,9 @@ func (n *Node) proofStep(r uint32) {
 func (n *Node) probeBoth(r uint32) {
 	p := n.peer(r)
 	n.send(r, &Probe{Nonce: p.proof.nonce})
+	if p.proof.alone && p.proof.step == 0 {
+		return
+	}
 	asked := 0
 	for _, h := range n.around(p.h.GUID, r) {
 		n.send(h, &PingReq{Target: p.handle(), Nonce: p.proof.nonce})

@@ -68,7 +68,8 @@ func (n *Node) exchangeSoon(d machine.Duration) {
 	}
 }
 
-// exchangeLeaves swaps leaf sets with a random leaf. It is periodic because
+// exchangeLeaves swaps leaf sets with a random leaf, of each side in turn, and
+// doubles its period after both. It is periodic because
 // repair that reacts to every change collapses under load (Rhea et al.,
 // "Handling Churn in a DHT", 2004).
 func (n *Node) exchangeLeaves() {
@@ -76,15 +77,17 @@ func (n *Node) exchangeLeaves() {
 		return
 	}
 	n.set(tExchange, 0, machine.Jitter(n.rnd, n.exchange, 100_000))
-	n.exchange = min(2*n.exchange, n.cfg.ExchangeMax)
+	side := ring.Sides[n.exchanged%2]
+	if n.exchanged++; side == ring.Right {
+		n.exchange = min(2*n.exchange, n.cfg.ExchangeMax)
+	}
 	if !n.leaf.Complete() {
 		n.repairLeaves()
 	}
-	all := n.leaf.All()
-	if len(all) == 0 {
+	if n.leaf.Count(side) == 0 {
 		return
 	}
-	r := all[n.rnd.IntN(len(all))].Ref
+	r := n.leaf.At(side, n.rnd.IntN(n.leaf.Count(side))).Ref
 	if n.peer(r).flags&fSuspect == 0 && n.bucket.Take(n.now) {
 		n.ask(r)
 	}
