@@ -92,7 +92,7 @@ func (c *Client) failure(ctx context.Context, op string, err error) error {
 		return AsError(op, ctx.Err())
 	case errors.As(err, &own):
 		return own
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
 		return Errorf(NotRunning, op, "", "no node is running on %s: start one with \"atoll up\", or name its folder with --dir", c.dir)
 	case errors.Is(err, fs.ErrPermission):
 		return Errorf(Forbidden, op, "", "the node on %s is another user's", c.dir)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"atoll.example/atoll/internal/id"
 )
@@ -213,6 +214,7 @@ func AsError(op string, err error) *Error {
 		if _, ok := Classes[e.Code]; !ok {
 			e = Errorf(Internal, op, "", "%w", err)
 		}
+		e.Message = strings.TrimPrefix(e.Message, op+": ") // Error says it again
 		if a, ok := c.(interface{ AfterMS() int64 }); ok {
 			e.AfterMS = a.AfterMS()
 		}

@@ -258,11 +258,11 @@ type VerifyRequest struct {
 // VerifyResult counts blocks, and copies of them.
 type VerifyResult struct {
 	Blocks       int64     `json:"blocks"`
-	OK           int64     `json:"ok"`
-	Corrupt      int64     `json:"corrupt"`
-	Missing      int64     `json:"missing"`
-	Repaired     int64     `json:"repaired"`
-	Unrepairable []id.GUID `json:"unrepairable"`
+	OK           int64     `json:"ok"`           // blocks with all copies
+	Corrupt      int64     `json:"corrupt"`      // copies
+	Missing      int64     `json:"missing"`      // copies
+	Repaired     int64     `json:"repaired"`     // copies
+	Unrepairable []id.GUID `json:"unrepairable"` // blocks without any valid copy
 }
 
 // DHTPutRequest stores Raw as a content block, or Signed if it is not nil.

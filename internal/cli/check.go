@@ -69,9 +69,9 @@ func (a *app) checkCmd(name string, c *cobra.Command) *cobra.Command {
 		if err := a.show(v, func(w io.Writer) { checkWords(w, name, v) }); err != nil {
 			return err
 		}
-		bad := v.Corrupt + v.Missing
-		if name == "repair" {
-			bad = int64(len(v.Unrepairable))
+		bad := int64(len(v.Unrepairable))
+		if name == "verify" {
+			bad += v.Corrupt + v.Missing
 		}
 		if bad > 0 {
 			return exitError{api.ExitIntegrity}
@@ -81,7 +81,7 @@ func (a *app) checkCmd(name string, c *cobra.Command) *cobra.Command {
 }
 
 func checkWords(w io.Writer, name string, v api.VerifyResult) {
-	fmt.Fprintf(w, "%s checked: %s valid, %s corrupt, %s missing", plural(v.Blocks, "block"), plural(v.OK, "copy"), count(v.Corrupt), count(v.Missing))
+	fmt.Fprintf(w, "%s checked: %s with all copies; %s corrupt, %s missing", plural(v.Blocks, "block"), count(v.OK), plural(v.Corrupt, "copy"), count(v.Missing))
 	if name == "repair" {
 		fmt.Fprintf(w, "; %s repaired", count(v.Repaired))
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"atoll.example/atoll/internal/api"
@@ -217,6 +218,7 @@ func loadConfig(path string) (k *koanf.Koanf, from map[string]string, err error)
 	own := koanf.New(".")
 	switch err := own.Load(file.Provider(path), toml.Parser()); {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // not ours: another user's node says so itself
+	case errors.Is(err, syscall.ENOTDIR): // no folder: who needs one says so
 	case err != nil:
 		return nil, nil, err
 	}

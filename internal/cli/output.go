@@ -48,7 +48,7 @@ func (a *app) complain(e *api.Error) {
 		return
 	}
 	fmt.Fprintf(a.err, "atoll: %s\n", escapeLines(e.Error()))
-	if e.Detail != nil && len(e.Detail.Nodes) > 0 {
+	if e.Detail != nil && len(e.Detail.Nodes) > 0 && !strings.Contains(e.Message, e.Detail.Nodes[0].Short()) {
 		fmt.Fprintf(a.err, "  nodes: %s\n", shortGUIDs(e.Detail.Nodes))
 	}
 	if e.Detail != nil && e.Detail.Text != "" {

@@ -8,6 +8,7 @@ import (
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/store"
+	"atoll.example/atoll/internal/transport/p2p"
 )
 
 // listener is net.Listener under a name that reads well in a signature.
@@ -23,7 +24,7 @@ func startError(err error) error {
 	switch {
 	case errors.As(err, &known), errors.As(err, &coded):
 		return err
-	case errors.Is(err, syscall.EADDRINUSE):
+	case errors.Is(err, p2p.ErrInUse), errors.Is(err, syscall.EADDRINUSE):
 		return api.Errorf(api.PortInUse, "up", "", "%w; choose another port with --listen", err)
 	case errors.Is(err, store.ErrInUse):
 		return api.Errorf(api.DirInUse, "up", "", "%w", err)

@@ -76,7 +76,7 @@ func Restore(dir, path string) error {
 	}
 	defer h.close()
 	if h.has(memberFile) {
-		return fmt.Errorf("%s: %w: it holds a member of a pool already", h.dir, ErrNotOurs)
+		return fmt.Errorf("%s: %w; restore into an empty one", h.dir, ErrMember)
 	}
 	found := make(map[string][]byte)
 	t := tar.NewReader(f)

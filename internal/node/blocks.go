@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"atoll.example/atoll/internal/dht"
@@ -20,31 +19,13 @@ type blocks struct{ n *Node }
 func ask[T any](ctx context.Context, n *Node, cmd any, note func(any)) (answer T, err error) {
 	body, err := n.loop.command(ctx, cmd, note)
 	if err != nil {
-		return answer, coded(err)
+		return answer, n.coded(err)
 	}
 	answer, ok := body.(T)
 	if !ok {
 		panic(fmt.Sprintf("node: %T was answered with %T", cmd, body))
 	}
 	return answer, nil
-}
-
-// Refused is a refusal of the DHT in the form in which errors cross the API:
-// with a code, and what a user can do something about.
-type Refused struct{ *dht.Refusal }
-
-func (r *Refused) Unwrap() error    { return r.Refusal }
-func (r *Refused) Code() string     { return r.Refusal.Code }
-func (r *Refused) AfterMS() int64   { return r.Refusal.AfterMS }
-func (r *Refused) Nodes() []id.GUID { return r.Refusal.Nodes }
-func (r *Refused) Detail() string   { return r.Refusal.Detail }
-
-func coded(err error) error {
-	var r *dht.Refusal
-	if errors.As(err, &r) {
-		return &Refused{r}
-	}
-	return err
 }
 
 // Command puts a command of package dht or stack to the machine.

@@ -39,6 +39,7 @@ var (
 	ErrInUse   = &Fault{FaultCode: "dir_in_use", Text: "another atoll process runs on this folder"}
 	ErrFailed  = &Fault{FaultCode: "disk_failed", Text: "the node stopped here after a disk error"}
 	ErrJumped  = &Fault{FaultCode: "internal", Text: "this node has run before from a later copy of its folder; it now counts on from there: start it again"}
+	ErrMember  = &Fault{FaultCode: "bad_dir", Text: "the folder belongs to a member of a pool already"}
 	ErrNotMade = &Fault{FaultCode: "bad_dir", Text: "there is no node in this folder yet"}
 )
 
@@ -67,7 +68,7 @@ func openHome(dir string) (*home, error) {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", dir, ErrNoWrite, err)
+		return nil, fmt.Errorf("%s: %w: %w; choose another folder with --dir", dir, ErrNoWrite, err)
 	}
 	if err := checkMark(dir); err != nil {
 		return nil, err

@@ -74,7 +74,7 @@ type Node struct {
 func Create(ctx context.Context, cfg Config, p PoolParams) (*Node, error) {
 	return begin(ctx, cfg, func(n *Node) error {
 		if n.home.has(memberFile) {
-			return fmt.Errorf("%s: %w: it holds a member of a pool already", n.home.dir, ErrNotOurs)
+			return fmt.Errorf("%s: %w; start it with atoll up, or choose another folder with --dir", n.home.dir, ErrMember)
 		}
 		n.creator = true
 		return n.home.found(n.who, p, n.cfg.Name, n.cfg.Domain, n.cfg.Wall())
@@ -99,7 +99,7 @@ func Join(ctx context.Context, cfg Config, invite string) (*Node, error) {
 				return err
 			}
 			if n.who.pool.ID() != v.Pool {
-				return fmt.Errorf("%s: %w: it holds a member of another pool", n.home.dir, ErrNotOurs)
+				return fmt.Errorf("%s: %w, and of another one than the invite is for; choose another folder with --dir", n.home.dir, ErrMember)
 			}
 			return nil
 		}

@@ -42,7 +42,7 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 		Members: api.MemberCount{Total: v.Members, Live: len(survey.Members)},
 		Safety: api.Safety{
 			Blocks: t.Blocks, Full: t.Full, Degraded: t.Degraded, BelowW: t.BelowW, Lost: t.Lost,
-			Silent: slices.DeleteFunc(nonNil(survey.Silent), func(g id.GUID) bool { return !v.Near[g] }),
+			Silent: slices.DeleteFunc(slices.Clone(nonNil(survey.Silent)), func(g id.GUID) bool { return !v.Near[g] }),
 		},
 		Repair:   api.RepairStatus{Queued: t.RepairQueued},
 		Warnings: []string{},

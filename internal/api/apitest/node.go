@@ -357,22 +357,22 @@ func (n *Node) check(ctx context.Context, op string, r api.VerifyRequest, report
 	if err := n.call(op); err != nil {
 		return api.VerifyResult{}, err
 	}
-	res := api.VerifyResult{Blocks: 4, OK: 12, Unrepairable: []id.GUID{}}
+	res := api.VerifyResult{Blocks: 4, OK: 4, Unrepairable: []id.GUID{}}
 	if !r.All {
 		f, err := n.find(op, r.Link, false)
 		if err != nil {
 			return api.VerifyResult{}, err
 		}
 		if strings.Contains(f.Name, "corrupt") {
-			res.OK, res.Corrupt = 11, 1
+			res.OK, res.Corrupt = 3, 1
 			if op == "repair" {
 				res.Unrepairable = []id.GUID{f.guid}
 			}
 		}
 		if strings.Contains(f.Name, "missing") {
-			res.OK, res.Missing = 11, 1
+			res.OK, res.Missing = 3, 1
 			if op == "repair" {
-				res.OK, res.Missing, res.Repaired = 12, 0, 1
+				res.OK, res.Missing, res.Repaired = 4, 0, 1
 			}
 		}
 	}
