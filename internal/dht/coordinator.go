@@ -18,6 +18,14 @@ type spread struct {
 	k, need  int
 	standIns bool
 	holds    bool // those who acknowledge hold the bytes then
+	client   *peer
+	req      uint64 // of the client
+	// anchor are members of the roster of whom one must be among those that
+	// acknowledge: the k nearest to the key, whose word "not found" needs. So
+	// an acknowledgement on one side of a split and a "not found" on the other
+	// exclude each other. Empty: none needed.
+	anchor   []id.GUID
+	anchored bool
 	deadline machine.Time
 
 	// send puts the question to t for the first time (fresh) or again. Its
@@ -51,8 +59,31 @@ type target struct {
 }
 
 func (s *spread) start() {
+	s.anchored = len(s.anchor) == 0
 	s.refresh()
 	s.watch()
+	if s.client != nil && s.client != s.n.me {
+		s.n.later(s.n.cfg.ClientTimeout/3, s.working)
+	}
+}
+
+// working tells the client now and then that it is not forgotten.
+func (s *spread) working() {
+	if s.answered || s.ended {
+		return
+	}
+	s.n.send(s.client, &workingMsg{req: s.req})
+	s.n.later(s.n.cfg.ClientTimeout/3, s.working)
+}
+
+// answerMargin is how long before the client's deadline a coordinator gives
+// up, so that its word arrives in time.
+const answerMargin = 500 * machine.Millisecond
+
+// until is a coordinator's deadline for a client that waits left ms more.
+func (n *Node) until(left uint32) machine.Time {
+	d := min(machine.Duration(left)*machine.Millisecond, n.cfg.OpDeadline)
+	return n.now.Add(max(d-answerMargin, d/2))
 }
 
 // refresh takes the set as it is now, and asks members not asked yet.
@@ -146,7 +177,7 @@ func (s *spread) look() {
 
 // standIn asks the next candidate in place of a silent member.
 func (s *spread) standIn() {
-	if s.answered || !s.standIns {
+	if s.answered || !s.standIns || len(s.receipts) >= maxReceipts {
 		return
 	}
 	_, rest, _ := s.n.view(s.key, s.k)
@@ -167,10 +198,11 @@ func (s *spread) acked(t *target, rs []Receipt) {
 	}
 	t.done = true
 	s.acks++
+	s.anchored = s.anchored || slices.Contains(s.anchor, t.p.h.GUID)
 	if !s.answered {
 		s.receipts = append(s.receipts, rs...)
 	}
-	if !s.answered && s.acks >= s.need {
+	if !s.answered && s.acks >= s.need && s.anchored {
 		s.answered = true
 		s.atW()
 	}
@@ -249,7 +281,11 @@ func (s *spread) end() {
 				silent = append(silent, g)
 			}
 		}
-		s.failed(&Refusal{Code: CodeNoQuorum, Nodes: silent, Receipts: s.receipts})
+		r := &Refusal{Code: CodeNoQuorum, Nodes: silent, Receipts: s.receipts}
+		if s.acks >= s.need {
+			r.Detail = "none of the members nearest to the key is within reach"
+		}
+		s.failed(r)
 	}
 	s.finish()
 }
@@ -417,8 +453,13 @@ func (n *Node) coordinatePut(p *peer, m *putMsg) {
 	if n.cfg.Bugs.HaveIsAck && known {
 		need = 1
 	}
-	s := &spread{n: n, key: cert.GUID, k: int(cert.K), need: need, standIns: true}
-	s.deadline = n.now.Add(min(machine.Duration(m.left)*machine.Millisecond, n.cfg.OpDeadline))
+	s := &spread{
+		n: n, key: cert.GUID, k: int(cert.K), need: need, standIns: true,
+		client: p, req: m.req, deadline: n.until(m.left),
+	}
+	if m.w == 0 {
+		s.anchor = n.m.Nearest(cert.GUID, n.cfg.K)
+	}
 	free := func() { // the bytes are on disk, or given up
 		block = nil
 		n.pending -= size

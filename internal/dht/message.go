@@ -13,7 +13,7 @@ import (
 //	68 Copy → 69 CopyAck          76 SyncTree → 77 SyncTreeAck    85 GetSigned → 86 SignedIs
 //	70 Get → 71 Block             78 SyncKeys → 79 SyncKeysAck    87 Survey → 88 SurveyAck
 //	                              80 Want → 81 Offer, 68 Copy     89 Challenge → 90 ChallengeAck
-//	91 Pointer (no answer)        92 Mend → 93 MendAck
+//	91 Pointer (no answer)        92 Mend → 93 MendAck            94 Working (while a request takes long)
 const (
 	kindLocate uint8 = 64 + iota
 	kindLocated
@@ -45,6 +45,7 @@ const (
 	kindPointer
 	kindMend
 	kindMendAck
+	kindWorking
 	kindEnd
 )
 
@@ -157,6 +158,8 @@ func newMessage(kind uint8) body {
 		return &mendMsg{}
 	case kindMendAck:
 		return &mendAckMsg{}
+	case kindWorking:
+		return &workingMsg{}
 	}
 	return nil
 }

@@ -207,6 +207,7 @@ func (m *copyAckMsg) read(r *wire.Reader) {
 type removeMsg struct {
 	req    uint64
 	roster [32]byte
+	left   uint32 // ms until the client's deadline
 	copy   bool
 	rec    Remove
 }
@@ -216,6 +217,7 @@ func (*removeMsg) Kind() uint8 { return kindRemove }
 func (m *removeMsg) AppendBody(w *wire.Writer) {
 	w.U64(m.req)
 	w.Fixed(m.roster[:])
+	w.U32(m.left)
 	w.Bool(m.copy)
 	m.rec.AppendTo(w)
 }
@@ -223,6 +225,7 @@ func (m *removeMsg) AppendBody(w *wire.Writer) {
 func (m *removeMsg) read(r *wire.Reader) {
 	m.req = r.U64()
 	r.Into(m.roster[:])
+	m.left = r.U32()
 	m.copy = r.Bool()
 	m.rec.read(r)
 }
@@ -260,6 +263,7 @@ const (
 type putSignedMsg struct {
 	req    uint64
 	roster [32]byte
+	left   uint32 // ms until the client's deadline
 	stage  stage
 	hasCAS bool
 	cas    uint64
@@ -272,6 +276,7 @@ func (*putSignedMsg) Kind() uint8 { return kindPutSigned }
 func (m *putSignedMsg) AppendBody(w *wire.Writer) {
 	w.U64(m.req)
 	w.Fixed(m.roster[:])
+	w.U32(m.left)
 	w.U8(uint8(m.stage))
 	w.Bool(m.hasCAS)
 	w.U64(m.cas)
@@ -281,6 +286,7 @@ func (m *putSignedMsg) AppendBody(w *wire.Writer) {
 func (m *putSignedMsg) read(r *wire.Reader) {
 	m.req = r.U64()
 	r.Into(m.roster[:])
+	m.left = r.U32()
 	m.stage = stage(r.U8())
 	if m.stage < stageRoot || m.stage > stageKeep {
 		r.Fail(wire.ErrValue)
@@ -315,3 +321,11 @@ func (m *putSignedAckMsg) read(r *wire.Reader) {
 	m.seq = r.U64()
 	m.receipts = readReceipts(r)
 }
+
+// workingMsg tells a client that its coordinator is alive and waits for
+// others.
+type workingMsg struct{ req uint64 }
+
+func (*workingMsg) Kind() uint8                 { return kindWorking }
+func (m *workingMsg) AppendBody(w *wire.Writer) { w.U64(m.req) }
+func (m *workingMsg) read(r *wire.Reader)       { m.req = r.U64() }

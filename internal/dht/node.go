@@ -269,6 +269,8 @@ func (n *Node) receive(from *id.Handle, m machine.Message) {
 		n.onMend(p, m)
 	case *mendAckMsg:
 		n.answer(p, m.req, m)
+	case *workingMsg:
+		n.extend(p, m.req)
 	case *locatedMsg:
 		n.answer(p, m.req, m)
 	case *putAckMsg:
@@ -306,6 +308,8 @@ func (n *Node) receive(from *id.Handle, m machine.Message) {
 type call struct {
 	to    *peer // nil: anybody may answer (Locate)
 	alarm uint64
+	wait  machine.Duration
+	until machine.Time // for Working: not beyond
 	f     func(from *peer, m machine.Message)
 }
 
@@ -313,18 +317,38 @@ type call struct {
 // timeout has passed or p is evicted. It returns the number of the question,
 // for forget.
 func (n *Node) ask(p *peer, timeout machine.Duration, q func(req uint64) machine.Message, f func(p *peer, m machine.Message)) uint64 {
+	return n.askUntil(p, timeout, 0, q, f)
+}
+
+// askUntil is ask with a peer that may, until then, ask for patience.
+func (n *Node) askUntil(p *peer, timeout machine.Duration, until machine.Time, q func(req uint64) machine.Message, f func(p *peer, m machine.Message)) uint64 {
 	n.seq++
 	req := n.seq
-	c := &call{to: p, f: f}
-	c.alarm = n.later(timeout, func() {
-		delete(n.calls, req)
-		f(p, nil)
-	})
+	c := &call{to: p, f: f, wait: timeout, until: until}
+	c.alarm = n.later(timeout, func() { n.expire(req) })
 	n.calls[req] = c
 	if p != nil {
 		n.send(p, q(req))
 	}
 	return req
+}
+
+// expire ends a question without an answer.
+func (n *Node) expire(req uint64) {
+	if c, ok := n.calls[req]; ok {
+		delete(n.calls, req)
+		c.f(c.to, nil)
+	}
+}
+
+// extend: the peer says that it is at work.
+func (n *Node) extend(p *peer, req uint64) {
+	c, ok := n.calls[req]
+	if !ok || c.to != p || n.now.Add(c.wait) > c.until {
+		return
+	}
+	n.cancel(c.alarm)
+	c.alarm = n.later(c.wait, func() { n.expire(req) })
 }
 
 func (n *Node) answer(p *peer, req uint64, m machine.Message) {

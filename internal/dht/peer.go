@@ -239,6 +239,9 @@ func (n *Node) strike(p *peer, what string) {
 
 // silent notes that p left a question unanswered.
 func (n *Node) silent(p *peer) {
+	if p == n.me {
+		return
+	}
 	p.fails = min(p.fails+1, 5)
 	p.suspect = n.now.Add(machine.Duration(p.fails) * machine.Second)
 }

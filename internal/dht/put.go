@@ -97,7 +97,10 @@ func (op *clientPut) send() {
 	}
 	start := n.now
 	wait := min(2*p.put.rto(0, n.cfg.ClientTimeout/2, 5*machine.Second)+transferTime(len(m.block), n.rate), op.deadline.Sub(n.now))
-	op.call = n.ask(p, wait, func(req uint64) machine.Message {
+	if p == n.me {
+		wait = op.deadline.Sub(n.now) // it will answer
+	}
+	op.call = n.askUntil(p, wait, op.deadline, func(req uint64) machine.Message {
 		m.req = req
 		return m
 	}, func(p *peer, m machine.Message) {
@@ -113,7 +116,9 @@ func (op *clientPut) answer(p *peer, m machine.Message) {
 	switch m := m.(type) {
 	case nil:
 		n.silent(p)
-		op.last = &Refusal{Code: CodeNoQuorum, Nodes: []id.GUID{p.h.GUID}, Detail: "coordinator silent"}
+		if op.last == nil {
+			op.last = &Refusal{Code: CodeNoQuorum, Nodes: []id.GUID{p.h.GUID}, Detail: "coordinator silent"}
+		}
 		op.send()
 	case *putAckMsg:
 		if m.want {

@@ -20,7 +20,7 @@ type errand struct {
 	last     *Refusal
 
 	ask    func(p *peer, fallback bool) machine.Message // req is filled in by with
-	with   func(m machine.Message, req uint64)
+	with   func(m machine.Message, req uint64, left uint32)
 	answer func(p *peer, m machine.Message) (ok bool) // of its own kind; false: not acceptable
 }
 
@@ -49,8 +49,11 @@ func (op *errand) send() {
 	op.next++
 	m := op.ask(p, op.silents > 0)
 	wait := min(p.ack.rto(0, n.cfg.ClientTimeout, 10*machine.Second), op.deadline.Sub(n.now))
-	n.ask(p, wait, func(req uint64) machine.Message {
-		op.with(m, req)
+	if p == n.me {
+		wait = op.deadline.Sub(n.now) // it will answer
+	}
+	n.askUntil(p, wait, op.deadline, func(req uint64) machine.Message {
+		op.with(m, req, uint32(op.deadline.Sub(n.now).Milliseconds()))
 		return m
 	}, op.take)
 }
@@ -61,7 +64,9 @@ func (op *errand) take(p *peer, m machine.Message) {
 	case nil:
 		n.silent(p)
 		op.silents++
-		op.last = &Refusal{Code: CodeNoQuorum, Nodes: []id.GUID{p.h.GUID}, Detail: "coordinator silent"}
+		if op.last == nil {
+			op.last = &Refusal{Code: CodeNoQuorum, Nodes: []id.GUID{p.h.GUID}, Detail: "coordinator silent"}
+		}
 		op.send()
 	case *refuseMsg:
 		r := refusal(m)
@@ -139,7 +144,9 @@ func (n *Node) cmdRemove(cmd uint64, c RemoveCmd) {
 	op.ask = func(*peer, bool) machine.Message {
 		return &removeMsg{roster: n.m.Digest(), rec: c.Rec}
 	}
-	op.with = func(m machine.Message, req uint64) { m.(*removeMsg).req = req }
+	op.with = func(m machine.Message, req uint64, left uint32) {
+		m.(*removeMsg).req, m.(*removeMsg).left = req, left
+	}
 	op.answer = func(p *peer, m machine.Message) bool {
 		ack, ok := m.(*removeAckMsg)
 		if !ok {
@@ -214,7 +221,7 @@ func (n *Node) tombReceipt(rec *Remove) Receipt {
 func (n *Node) coordinateRemove(p *peer, m *removeMsg) {
 	rec := m.rec
 	kept := false
-	s := &spread{n: n, key: rec.GUID, standIns: true, deadline: n.now.Add(n.cfg.OpDeadline)}
+	s := &spread{n: n, key: rec.GUID, standIns: true, client: p, req: m.req, deadline: n.until(m.left)}
 	e := n.tree.get(rec.GUID)
 	if e != nil {
 		s.k = int(e.k)

@@ -150,13 +150,16 @@ func (n *Node) missing(a *arc, e *entry, c, k, w int) (machine.Time, int) {
 	case c < k:
 		class = w
 	}
+	// The grace is for copies that may come back. Where no holder is away, as in
+	// a pool that grows, nothing is waited for.
+	waits := c >= k || e.holders&^n.live != 0
 	due := machine.Never
 	for _, p := range n.setOf(a, e) {
 		if !n.lacking(e, p) {
 			continue
 		}
 		at := n.ripe(a, e, p)
-		if c < w || e.flags&flagBad != 0 && p == n.me {
+		if c < w || !waits || e.flags&flagBad != 0 && p == n.me {
 			at = n.now.Add(n.patience(a, e, p))
 		}
 		due = min(due, max(at, p.fullTill, p.suspect))

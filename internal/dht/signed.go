@@ -44,7 +44,9 @@ func (n *Node) cmdPutSigned(cmd uint64, c PutSignedCmd) {
 		}
 		return m
 	}
-	op.with = func(m machine.Message, req uint64) { m.(*putSignedMsg).req = req }
+	op.with = func(m machine.Message, req uint64, left uint32) {
+		m.(*putSignedMsg).req, m.(*putSignedMsg).left = req, left
+	}
 	op.answer = func(_ *peer, m machine.Message) bool {
 		ack, ok := m.(*putSignedAckMsg)
 		if !ok {
@@ -178,7 +180,10 @@ func (n *Node) catchUp(g id.GUID, f func()) {
 }
 
 func (n *Node) spreadSigned(p *peer, m *putSignedMsg, g id.GUID, v version) {
-	s := &spread{n: n, key: g, need: quorum(n.kEff(0)), holds: true, deadline: n.now.Add(n.cfg.OpDeadline)}
+	s := &spread{
+		n: n, key: g, need: quorum(n.kEff(0)), holds: true,
+		client: p, req: m.req, deadline: n.until(m.left),
+	}
 	if n.cfg.Bugs.AckAtWMinusOne {
 		s.need = max(1, s.need-1)
 	}
@@ -220,7 +225,7 @@ func (n *Node) sendSigned(s *spread, t *target, c *putSignedMsg) {
 			case a.code == codeUnsynced || a.code == codeNotReplica:
 				r.Code, r.AfterMS = CodeBusy, 300 // asked again: it may be synced then
 				s.refused(t, r)
-			case a.code == codeCAS && a.stamp < c.cas && c.hasCAS && n.tree.get(c.guid).ver().seq == c.cas && t.tries < 6:
+			case a.code == codeCAS && c.hasCAS && a.stamp < c.cas && n.mayLead(c) && t.tries < 6:
 				n.pushSigned(q, c.guid, func(bool) {
 					if !s.ended && !t.done {
 						again := *c
@@ -235,6 +240,13 @@ func (n *Node) sendSigned(s *spread, t *target, c *putSignedMsg) {
 			s.lost(t)
 		}
 	})
+}
+
+// mayLead: what this node holds brings a member that is behind cas to where it
+// can accept c: the record of cas, or c itself, which was accepted here.
+func (n *Node) mayLead(c *putSignedMsg) bool {
+	held := n.tree.get(c.guid).ver()
+	return held.seq == c.cas || held.seq == c.rec.Seq && held.hash == c.rec.ValueHash()
 }
 
 // vote accepts a record or not, atomically, and answers after the fsync.
