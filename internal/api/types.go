@@ -169,6 +169,7 @@ type PutResult struct {
 	Size       int64   `json:"size"`
 	Blocks     int64   `json:"blocks"`
 	NewBlocks  int64   `json:"new_blocks"` // sent with their bytes: not in the pool before
+	Resumed    int64   `json:"resumed"`    // stored by an earlier try of the same put
 	Holes      int64   `json:"holes"`
 	Copies     Copies  `json:"copies"`
 	MS         int64   `json:"ms"`

@@ -113,7 +113,11 @@ func putWords(name string, v api.PutResult) string {
 	if name == "" {
 		name = v.GUID.Short()
 	}
-	s := fmt.Sprintf("Stored %s: %s in %s (%s new), %s.", escape(name), size(v.Size), plural(v.Blocks, "block"), count(v.NewBlocks), seconds(float64(v.MS)/1000))
+	before := ""
+	if v.Resumed > 0 {
+		before = fmt.Sprintf(", %s from before", count(v.Resumed))
+	}
+	s := fmt.Sprintf("Stored %s: %s in %s (%s new%s), %s.", escape(name), size(v.Size), plural(v.Blocks, "block"), count(v.NewBlocks), before, seconds(float64(v.MS)/1000))
 	if v.Copies.Min < v.Copies.Target {
 		s += fmt.Sprintf(" %d of %d copies are synced, the rest follow.", v.Copies.Min, v.Copies.Target)
 	} else {

@@ -63,7 +63,7 @@ var (
 	// ErrExists: the output exists and was not to be replaced.
 	ErrExists = &Error{code: codeExists, text: "the file exists"}
 	// ErrInUse: another transfer writes the same output.
-	ErrInUse = &Error{code: codeExists, text: "another get writes this file"}
+	ErrInUse = &Error{code: codeExists, text: "another get writes this file; wait for its end, or write elsewhere"}
 	// ErrCorrupt: bytes that do not match what the link promises.
 	ErrCorrupt = &Error{code: codeCorrupt, text: "the bytes are not those of the link"}
 	// ErrForbidden: a verify link where a read link is needed.

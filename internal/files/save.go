@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"atoll.example/atoll/internal/seal"
 )
@@ -73,15 +74,9 @@ func (f *File) saveTo(ctx context.Context, dir string, o SaveOptions) (Saved, er
 		return Saved{}, pathError(err)
 	}
 	defer func() { _ = root.Close() }()
-	if have, err := root.Lstat(name); err == nil && (!o.Force || have.IsDir()) {
-		return Saved{}, fmt.Errorf("%s: %w", EscapeName(name), ErrExists)
-	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return Saved{}, pathError(err)
-	}
-	r := f.root.Root
-	p, err := openPart(root, name, f.link.Root, r.Total, r.ChunkSize, info.Mode)
+	p, err := f.takePart(ctx, root, name, o.Force)
 	if err != nil {
-		return Saved{}, pathError(err)
+		return Saved{}, err
 	}
 	defer p.close()
 
@@ -95,6 +90,34 @@ func (f *File) saveTo(ctx context.Context, dir string, o SaveOptions) (Saved, er
 		return Saved{}, err
 	}
 	return Saved{Name: name, Size: info.Size, Resumed: t.resumed}, nil
+}
+
+// partPatience is how long a get waits for another one of the same output:
+// that which was interrupted a moment ago may still be ending. Chosen by us.
+const partPatience = 2 * time.Second
+
+// takePart opens the part of an output that may be written.
+func (f *File) takePart(ctx context.Context, root *os.Root, name string, force bool) (*part, error) {
+	r := f.root.Root
+	for start := time.Now(); ; {
+		if have, err := root.Lstat(name); err == nil && (!force || have.IsDir()) {
+			return nil, fmt.Errorf("%s: %w", EscapeName(name), ErrExists)
+		} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, pathError(err)
+		}
+		p, err := openPart(root, name, f.link.Root, r.Total, r.ChunkSize, f.Info().Mode)
+		switch {
+		case err == nil:
+			return p, nil
+		case !errors.Is(err, ErrInUse) || time.Since(start) > partPatience:
+			return nil, pathError(err)
+		}
+		select {
+		case <-time.After(partPatience / 20):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 func (t *saving) run(ctx context.Context) error {

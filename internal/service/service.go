@@ -106,7 +106,7 @@ func (s *Service) Put(ctx context.Context, p api.PutParams, body io.Reader, repo
 	}
 	return api.PutResult{
 		Link: done.Link.Text(), VerifyLink: done.VerifyLink.Text(), GUID: done.GUID, Size: done.Size,
-		Blocks: done.Blocks, NewBlocks: done.NewBlocks, Holes: done.Holes,
+		Blocks: done.Blocks, NewBlocks: done.NewBlocks, Resumed: done.Resumed, Holes: done.Holes,
 		Copies: api.Copies{Min: done.Copies.Min, Target: done.Copies.Target},
 		MS:     time.Since(start).Milliseconds(),
 	}, nil
