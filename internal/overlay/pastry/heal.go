@@ -123,7 +123,11 @@ func (n *Node) alone() {
 	}
 	n.abandonJoin()
 	if n.everAdmit {
-		n.ownedAfter = max(j.since, j.ringAt).Add(max(n.cfg.Lease, n.cfg.ActiveLease))
+		from := j.since
+		if j.ringAt != 0 {
+			from = n.now // it has met others in this life: they may live
+		}
+		n.ownedAfter = from.Add(max(n.cfg.Lease, n.cfg.ActiveLease))
 	}
 	n.leaf.Wrap()
 	n.healUntil = n.now.Add(n.cfg.HealFor)

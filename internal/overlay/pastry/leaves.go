@@ -46,10 +46,13 @@ func (n *Node) removeLeaf(r uint32) {
 	near := n.isNear(p.h.GUID)
 	n.leaf.Remove(p.h.GUID)
 	p.flags &^= fLeaf
-	if n.leaf.Len() == 0 && p.flags&fLeft == 0 {
-		// Alone, as far as we can tell. Whoever is cut off from us may hold a
-		// lease for a while yet.
-		n.ownedAfter = max(n.ownedAfter, n.now.Add(max(n.cfg.Lease, n.cfg.ActiveLease)))
+	if p.flags&fLeft == 0 {
+		n.lastLoss = n.now
+	}
+	if lease := max(n.cfg.Lease, n.cfg.ActiveLease); n.leaf.Len() == 0 && n.lastLoss != 0 {
+		// Alone, as far as we can tell. Whoever went without a goodbye may only
+		// be cut off from us, and hold a lease for a while yet.
+		n.ownedAfter = max(n.ownedAfter, n.lastLoss.Add(lease))
 	}
 	n.updates = append(n.updates, update{p.h, false})
 	n.leavesChanged(p.h.GUID, 0)

@@ -118,6 +118,7 @@ type Node struct {
 	admitted  lastAdmission
 	everAdmit bool // this process or the one before admitted somebody
 	losses    []machine.Time
+	lastLoss  machine.Time // last leaf that went without a goodbye, 0: none
 	healUntil machine.Time
 
 	// Maintenance: repair.go, restart.go.
