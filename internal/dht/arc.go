@@ -339,6 +339,9 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc, cands []*peer) *arc {
 	}
 	if was == nil {
 		a.dirty = true
+		if n.nobodyAway() {
+			a.hurry(n.now, n.cfg.Grace)
+		}
 		return a
 	}
 	a.seen, a.fresh = was.seen, was.fresh
@@ -351,17 +354,34 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc, cands []*peer) *arc {
 			a.since[i] = was.since[j]
 		}
 	}
-	// A member that left for good, or was revoked, is not waited for.
-	for _, p := range was.set {
-		if !p.leaf && p != n.me && !slices.Contains(a.set, p) && !n.m.Has(p.h.GUID) {
-			for i := range a.since {
-				if a.since[i] == n.now {
-					a.since[i] = n.now.Add(-n.cfg.Grace)
-				}
-			}
-		}
+	// The grace is for copies that may come back. If nobody of the set before is
+	// away, as in a pool that grows, or who is gone has left or was revoked,
+	// nothing is waited for.
+	if !slices.ContainsFunc(was.set, func(p *peer) bool { return p != n.me && !p.leaf && n.m.Has(p.h.GUID) }) {
+		a.hurry(n.now, n.cfg.Grace)
 	}
 	return a
+}
+
+// hurry lets those who entered the set now have what they lack at once.
+func (a *arc) hurry(now machine.Time, grace machine.Duration) {
+	for i := range a.since {
+		if a.since[i] == now {
+			a.since[i] = now.Add(-grace)
+		}
+	}
+}
+
+// nobodyAway reports whether every member of the pool is a neighbour: then no
+// copy is with somebody who may come back.
+func (n *Node) nobodyAway() bool {
+	leaves := 1
+	for _, p := range n.slots {
+		if p != nil && p.leaf {
+			leaves++
+		}
+	}
+	return leaves >= n.m.Count()
 }
 
 // pickPeers is pick for peers, whose domains are numbered.

@@ -609,6 +609,7 @@ func (n *Node) holder(e *entry, bit uint64, has bool) {
 	if e.holders != was {
 		if a := n.arcOf(e.guid); a != nil {
 			a.stale = true
+			a.dirty = a.dirty || !has // one copy fewer than was counted: a repair may be due
 		}
 	}
 }

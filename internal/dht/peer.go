@@ -189,6 +189,7 @@ func (n *Node) slot(p *peer) uint64 {
 // refreshLive recomputes which slots count as live: neighbours of the overlay,
 // and others heard within three rounds.
 func (n *Node) refreshLive() {
+	was := n.live
 	n.live, n.returned = 0, 0
 	for _, p := range n.slots {
 		if p == nil {
@@ -199,6 +200,11 @@ func (n *Node) refreshLive() {
 		}
 		if p.returned {
 			n.returned |= p.bit()
+		}
+	}
+	if n.live != was {
+		for _, a := range n.arcs {
+			a.dirty = true // who is away decides what repair waits for
 		}
 	}
 }

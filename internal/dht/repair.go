@@ -39,6 +39,7 @@ const (
 	headBatch    = 128
 	maxReady     = 256
 	fetchTimeout = 20 * machine.Second
+	recheck      = 5 * machine.Second // a block found short is looked at again
 )
 
 func (r *repair) init() { r.listed = make(map[id.GUID]bool) }
@@ -123,6 +124,9 @@ func (n *Node) assess(a *arc, e *entry) {
 		a.due = min(a.due, due)
 		return
 	}
+	if c < k {
+		a.due = min(a.due, n.now.Add(recheck)) // who lacks it may have fetched it by then, or not
+	}
 	if n.repair.listed[e.guid] {
 		return
 	}
@@ -150,21 +154,23 @@ func (n *Node) missing(a *arc, e *entry, c, k, w int) (machine.Time, int) {
 	case c < k:
 		class = w
 	}
-	// The grace is for copies that may come back. Where no holder is away, as in
-	// a pool that grows, nothing is waited for.
-	waits := c >= k || e.holders&^n.live != 0
 	due := machine.Never
 	for _, p := range n.setOf(a, e) {
-		if !n.lacking(e, p) {
-			continue
+		if n.lacking(e, p) {
+			due = min(due, n.turn(a, e, p, c))
 		}
-		at := n.ripe(a, e, p)
-		if c < w || !waits || e.flags&flagBad != 0 && p == n.me {
-			at = n.now.Add(n.patience(a, e, p))
-		}
-		due = min(due, max(at, p.fullTill, p.suspect))
 	}
 	return due, class
+}
+
+// turn is when p, who lacks e, may get it, with c copies there are: below the
+// write quorum at once.
+func (n *Node) turn(a *arc, e *entry, p *peer, c int) machine.Time {
+	at := n.ripe(a, e, p)
+	if c < quorum(n.kOf(e)) || e.flags&flagBad != 0 && p == n.me {
+		at = n.now.Add(n.patience(a, e, p))
+	}
+	return max(at, p.fullTill, p.suspect)
 }
 
 // ripe is when p may get what it lacks: it has been in the set for the grace
@@ -316,11 +322,7 @@ func (n *Node) mend(w work) {
 		if p == n.me || !n.lacking(e, p) {
 			continue
 		}
-		at := max(p.fullTill, p.suspect)
-		if c >= q {
-			at = max(at, n.ripe(a, e, p))
-		}
-		if at > n.now {
+		if at := n.turn(a, e, p, c); at > n.now {
 			a.due = min(a.due, at)
 			continue
 		}
