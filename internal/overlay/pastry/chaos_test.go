@@ -117,18 +117,16 @@ func chaos(t testing.TB, seed int, cfg Config, actions int) (p *pool, fault stri
 		p.net.Perform(h.GUID, n.Start(p.net.Now, seeds, saved, false, nil))
 	}
 	// A pool whose last ready member dies cannot go on: not a fault.
-	// Nor can one find again whom nobody left alive has ever met.
+	// Nor can one find again whom no ready node left alive has ever met.
 	rested := true
 	expendable := func(i int) bool {
-		if !rested && len(alive) < 5 {
-			return false
-		}
+		ready := 0
 		for _, a := range alive {
 			if a != i && p.nodes[guidN(a)].Ready() {
-				return true
+				ready++
 			}
 		}
-		return false
+		return ready >= 4 || rested && ready >= 1
 	}
 	for range actions {
 		// One cut at a time, and a rest: a node cut off for longer than a lease
