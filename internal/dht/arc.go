@@ -24,6 +24,8 @@ type arc struct {
 
 	dirty  bool         // a copy may be missing: count again
 	stale  bool         // blocks came or went: count again when asked
+	short  machine.Time // since when copies have been found missing; 0: none were
+	found  bool         // the count under way found one
 	due    machine.Time // when a copy that is missing may be made
 	cursor id.GUID      // where counting goes on
 	midway bool
@@ -339,16 +341,17 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc, cands []*peer) *arc {
 	}
 	if was == nil {
 		a.dirty = true
-		if n.nobodyAway() {
-			a.hurry(n.now, n.cfg.Grace)
-		}
 		return a
 	}
-	a.seen, a.fresh = was.seen, was.fresh
+	if was.mine() == a.mine() {
+		// Of an arc of others only their answer to what is held here is known:
+		// that does not count for entering it.
+		a.seen, a.fresh = was.seen, was.fresh
+	}
 	a.stale, a.stats = true, was.stats
 	a.synced = was.synced && was.mine() && a.mine() // else it is entered anew
 	a.dirty = was.dirty || was.midway || was.lo != lo || was.hi != hi || !slices.Equal(a.set, was.set)
-	a.due = was.due
+	a.due, a.short = was.due, was.short
 	for i, p := range a.set {
 		if j := slices.Index(was.set, p); j >= 0 {
 			a.since[i] = was.since[j]
@@ -358,18 +361,13 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc, cands []*peer) *arc {
 	// away, as in a pool that grows, or who is gone has left or was revoked,
 	// nothing is waited for.
 	if !slices.ContainsFunc(was.set, func(p *peer) bool { return p != n.me && !p.leaf && n.m.Has(p.h.GUID) }) {
-		a.hurry(n.now, n.cfg.Grace)
-	}
-	return a
-}
-
-// hurry lets those who entered the set now have what they lack at once.
-func (a *arc) hurry(now machine.Time, grace machine.Duration) {
-	for i := range a.since {
-		if a.since[i] == now {
-			a.since[i] = now.Add(-grace)
+		for i := range a.since {
+			if a.since[i] == n.now {
+				a.since[i] = n.now.Add(-n.cfg.Grace)
+			}
 		}
 	}
+	return a
 }
 
 // nobodyAway reports whether every member of the pool is a neighbour: then no
@@ -422,6 +420,9 @@ func joinArc(arcs []*arc, a *arc) []*arc {
 			b.fresh &= a.fresh
 			b.dirty = true
 			b.due = min(a.due, b.due)
+			if b.short == 0 || a.short != 0 && a.short < b.short {
+				b.short = a.short
+			}
 			for i := range b.since {
 				b.since[i] = min(a.since[i], b.since[i])
 			}

@@ -155,13 +155,14 @@ func (e *entry) liveOf(owner uint32) (n int) {
 	return n
 }
 
-// dead reports that only tombstones are left, or nothing: no copy is wanted.
+// dead reports that only tombstones are left: no copy is wanted. A node without
+// the bytes knows no claims either; then it is dead unless others hold it.
 func (e *entry) dead() bool {
 	if e.signed() {
 		return e.x == nil || e.x.ver.seq == 0
 	}
 	live, tombs := e.count()
-	return live == 0 && tombs > 0
+	return live == 0 && tombs > 0 && (e.have() || e.holders == 0)
 }
 
 // items is e's line in a SyncKeys.

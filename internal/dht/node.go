@@ -35,6 +35,7 @@ type Node struct {
 	peers     map[id.GUID]*peer
 	slots     [maxSlots]*peer
 	live      uint64 // slots of peers that count as live
+	allHere   bool   // every member of the pool is a neighbour
 	returned  uint64 // of those that had been away
 	forgotten map[id.GUID]bool
 	circle    circle // neighbours and self

@@ -189,8 +189,9 @@ func (n *Node) slot(p *peer) uint64 {
 // refreshLive recomputes which slots count as live: neighbours of the overlay,
 // and others heard within three rounds.
 func (n *Node) refreshLive() {
-	was := n.live
+	was, wereHere := n.live, n.allHere
 	n.live, n.returned = 0, 0
+	n.allHere = n.nobodyAway()
 	for _, p := range n.slots {
 		if p == nil {
 			continue
@@ -202,7 +203,7 @@ func (n *Node) refreshLive() {
 			n.returned |= p.bit()
 		}
 	}
-	if n.live != was {
+	if n.live != was || n.allHere != wereHere {
 		for _, a := range n.arcs {
 			a.dirty = true // who is away decides what repair waits for
 		}

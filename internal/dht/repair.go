@@ -73,7 +73,7 @@ func (n *Node) count(a *arc, budget int) int {
 	if !a.midway {
 		a.midway, a.dirty, a.stale = true, false, false
 		a.cursor, a.due = a.lo, machine.Never
-		a.tally = tally{}
+		a.tally, a.found = tally{}, false
 	}
 	var drop []*entry
 	var last *entry
@@ -99,6 +99,12 @@ func (n *Node) count(a *arc, budget int) int {
 	}
 	a.midway = false
 	a.stats = a.tally
+	switch {
+	case !a.found:
+		a.short = 0
+	case a.short == 0:
+		a.short = n.now
+	}
 	return budget
 }
 
@@ -117,6 +123,7 @@ func (n *Node) assess(a *arc, e *entry) {
 		return // brought by comparison, bytes and all
 	}
 	due, class := n.missing(a, e, c, k, w)
+	a.found = a.found || due != machine.Never
 	if c < k && e.flags&flagAsked == 0 && a.rank == 0 && a.mask != 0 {
 		due = n.now // others may hold what this node has not heard of: ask
 	}
@@ -168,19 +175,32 @@ func (n *Node) missing(a *arc, e *entry, c, k, w int) (machine.Time, int) {
 func (n *Node) turn(a *arc, e *entry, p *peer, c int) machine.Time {
 	at := n.ripe(a, e, p)
 	if c < quorum(n.kOf(e)) || e.flags&flagBad != 0 && p == n.me {
-		at = n.now.Add(n.patience(a, e, p))
+		at = n.sinceShort(a).Add(n.patience(a, e, p))
 	}
 	return max(at, p.fullTill, p.suspect)
 }
 
 // ripe is when p may get what it lacks: it has been in the set for the grace
-// by then, and those nearer to the key had their time.
+// by then, and those nearer to the key had their time. With every member of the
+// pool here, no copy is away that could come back.
 func (n *Node) ripe(a *arc, e *entry, p *peer) machine.Time {
+	if n.allHere {
+		return n.sinceShort(a).Add(n.patience(a, e, p))
+	}
 	since := a.since[len(a.since)-1]
 	if j := slices.Index(a.set, p); j >= 0 {
 		since = a.since[j]
 	}
 	return since.Add(n.cfg.Grace + n.patience(a, e, p))
+}
+
+// sinceShort is when copies on a were first found missing: now, if that is
+// being found out.
+func (n *Node) sinceShort(a *arc) machine.Time {
+	if a.short == 0 {
+		return n.now
+	}
+	return a.short
 }
 
 // patience is how long this node leaves p's copy to those nearer to the key:

@@ -226,6 +226,39 @@ func TestRemoveOneOfTwoClaims(t *testing.T) {
 	w.get(w.nodes[4], b)
 }
 
+// A block lost one claim and has another: newcomers learn of it all the same.
+func TestNewcomerLearnsOfRemovedAndPutAgain(t *testing.T) {
+	cfg := LAN()
+	cfg.Grace = 10 * machine.Second
+	w := newWorld(t, cfg)
+	w.grow(4)
+	var bs [][]byte
+	for i := range 12 {
+		b := block(uint64(i), 300)
+		w.putClaim(w.nodes[0], b, 1)
+		if _, err := w.do(w.nodes[1], w.removeCmd(b, 1)); err != nil {
+			t.Fatal(err)
+		}
+		w.putClaim(w.nodes[2], b, 2)
+		bs = append(bs, b)
+	}
+	for i := range 8 {
+		w.boot(w.at(string("0123456789abcdef"[2*i]) + "8"))
+		w.run(time20)
+		for j, b := range bs {
+			w.get(w.nodes[(i+j)%len(w.nodes)], b)
+		}
+	}
+	w.run(5 * machine.Minute)
+	for _, b := range bs {
+		for _, x := range w.set(b) {
+			if !slices.Contains(w.holders(b), x) {
+				t.Error("a member of the set lacks the block")
+			}
+		}
+	}
+}
+
 func (w *world) removeCmd(b []byte, c byte) RemoveCmd {
 	m := Remove{Pool: w.pool, GUID: GUIDOf(b), Owner: pub(w.owner), Claim: [16]byte{c}, Stamp: uint64(w.wall())}
 	m.SignWith(signer(w.owner))

@@ -361,9 +361,13 @@ func (n *Node) index(g id.GUID, ch change, role Role) {
 	if ch.lose {
 		e.flags &^= flagHave | flagBad
 	}
-	if e.dead() {
-		e.flags &^= flagDiverted
-		e.holders = 0
+	if ch.lose || len(ch.drops) > 0 && e.flags&flagDiverted != 0 {
+		if live, _ := e.count(); live == 0 {
+			// Others lose theirs too, or show in the next comparison that they
+			// keep it for another claim.
+			e.flags &^= flagDiverted
+			e.holders = 0
+		}
 	}
 	n.retag(e)
 	if a := n.arcOf(g); a != nil {
