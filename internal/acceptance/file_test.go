@@ -61,7 +61,7 @@ func logUniform(rnd *rand.Rand, num int, most, total int64) []int64 {
 func (p *pool) put(i int, size int64, rnd *rand.Rand) (stored, error) {
 	path := filepath.Join(p.dir, fmt.Sprintf("in-%d-%d", i, rnd.Uint64()))
 	s := stored{size: size, sum: writeFile(p.t, path, size, rnd)}
-	defer os.Remove(path) //nolint:errcheck // a temporary file
+	defer os.Remove(path)
 	var r api.PutResult
 	if err := p.try(i, &r, "put", path); err != nil {
 		return s, err
@@ -73,7 +73,7 @@ func (p *pool) put(i int, size int64, rnd *rand.Rand) (stored, error) {
 // get fetches a file through member i and compares it.
 func (p *pool) get(i int, s stored, rnd *rand.Rand) error {
 	path := filepath.Join(p.dir, fmt.Sprintf("out-%d-%d", i, rnd.Uint64()))
-	defer os.Remove(path) //nolint:errcheck // a temporary file
+	defer os.Remove(path)
 	if err := p.try(i, nil, "get", s.link, "-o", path); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (p *pool) get(i int, s stored, rnd *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err != nil {

@@ -35,7 +35,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "atoll")
 	build := exec.Command("go", "build", "-o", program, "atoll.example/atoll/cmd/atoll")
 	if out, err := build.CombinedOutput(); err != nil {

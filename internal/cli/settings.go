@@ -56,7 +56,7 @@ var settings = []setting{
 	{key: "nodes", commands: "up,join", flag: "nodes", kind: kindNumber, def: "1", unit: "nodes", meaning: "nodes in this process; with more than one, each has its folder DIR/node-1, DIR/node-2 …"},
 	{key: "name", commands: "up,join", flag: "name", kind: kindText, meaning: "name of the node, for people; default: the host's"},
 	{key: "domain", commands: "up,join", flag: "domain", kind: kindText, meaning: "failure domain: copies of a block avoid sharing one; default: the host"},
-	{key: "listen", commands: "up,join", flag: "listen", kind: kindList, unit: "addresses", meaning: "addresses to listen on, such as 0.0.0.0:4001; default: all interfaces, a free port"},
+	{key: "listen", commands: "up,join", flag: "listen", kind: kindList, unit: "addresses", meaning: "addresses to listen on, such as 0.0.0.0:4001; default: all interfaces, a free port that is kept"},
 	{key: "announce", commands: "up,join", flag: "announce", kind: kindList, unit: "addresses", meaning: "addresses to tell others first, such as that of a forwarded port"},
 	{key: "loopback", commands: "up,join", flag: "loopback", kind: kindTruth, def: "false", meaning: "stay on this machine: listen on and connect to loopback addresses only"},
 	{key: "limit", commands: "up,join", flag: "limit", kind: kindSize, unit: "bytes", meaning: "disk space to give to the pool, at least 256MiB; default: 80 % of what is free at the first start"},

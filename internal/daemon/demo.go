@@ -55,7 +55,7 @@ func demo(ctx context.Context, o cli.DemoOptions, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	defer os.RemoveAll(dir)
 	d := &demonstration{dead: make(map[int]bool), start: time.Now()}
 	d.say = d.teller(w, o)
 	defer d.close()
@@ -239,7 +239,7 @@ func hashFile(path string) (sum [32]byte, err error) {
 	if err != nil {
 		return sum, err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	h := blake3.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return sum, err

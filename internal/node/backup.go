@@ -69,7 +69,7 @@ func Restore(dir, path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	h, err := openHome(dir)
 	if err != nil {
 		return err

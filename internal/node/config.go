@@ -27,7 +27,7 @@ type Config struct {
 	Name, Domain string
 
 	// Listen are addresses as p2p.ParseListen takes them; default all IPv4
-	// interfaces, TCP and QUIC, ports chosen by the system.
+	// interfaces, TCP and QUIC, on a port chosen at the first start and kept.
 	Listen []string
 	// Announce are addresses to tell others first: of a port forwarded by hand.
 	Announce []string

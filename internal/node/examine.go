@@ -58,7 +58,7 @@ func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error
 		}
 		return append(found, f), nil
 	}
-	defer st.Close() //nolint:errcheck // nothing was written that is not synced
+	defer st.Close()
 	good, bad, err := readBack(ctx, st, acceptDisk)
 	if err != nil {
 		return found, err

@@ -21,6 +21,7 @@ const (
 	secretFile  = "secret"     // from which block keys are derived
 
 	knownFile   = "known"      // addresses of the invite, as text: may be dialled although private
+	portFile    = "port"       // on which the node listens unless told otherwise
 	memberFile  = "member"     // pool record and certificate chain
 	rosterFile  = "roster"     // entries of the roster
 	tableFile   = "table"      // routing table of the last run

@@ -127,11 +127,7 @@ func begin(ctx context.Context, cfg Config, settle func(*Node) error) (_ *Node, 
 	}
 	n.saver = newSaver(n.home, n.cfg.Log)
 	n.link = &link{wall: n.cfg.Wall, deliver: n.deliver, answer: n.answer, met: n.met}
-	network, err := n.transportConfig()
-	if err != nil {
-		return nil, err
-	}
-	if n.tr, err = p2p.New(network, n.link); err != nil {
+	if err = n.listen(); err != nil {
 		return nil, err
 	}
 	if err = settle(n); err != nil {

@@ -101,6 +101,7 @@ func (n *Node) Start(now machine.Time, wall int64, seeds []*id.Handle, saved []b
 	out = n.roster.Start(now, out)
 	out = n.dht.Start(now, wall, out)
 	out = n.ring.Start(now, seeds, saved, creator, out)
+	n.acquaint()
 	return n.after(now, out)
 }
 
@@ -173,6 +174,7 @@ func (n *Node) after(now machine.Time, out []machine.Effect) []machine.Effect {
 	if h := n.roster.Handle(n.self.GUID); h != nil && h.Epoch > n.self.Epoch {
 		out = append(out, machine.Effect{Kind: machine.Halt, Err: &EpochError{Seen: h.Epoch}})
 	}
+	n.acquaint()
 	lost := n.roster.TakeRevoked()
 	for _, g := range lost {
 		out = n.ring.Forget(now, g, out)
@@ -187,6 +189,22 @@ func (n *Node) after(now machine.Time, out []machine.Effect) []machine.Effect {
 		}
 	}
 	return append(out, machine.Effect{Kind: machine.Save, ID: SaveRoster, Body: s})
+}
+
+// acquaintances are as many members as the overlay is told of.
+const acquaintances = 64
+
+// acquaint tells the overlay of the members nearest on the ring, as the roster
+// knows them: two groups whose common acquaintances are all gone find each other
+// so.
+func (n *Node) acquaint() {
+	var hs []*id.Handle
+	for _, g := range n.roster.Nearest(n.self.GUID, acquaintances) {
+		if h := n.roster.Handle(g); h != nil {
+			hs = append(hs, h)
+		}
+	}
+	n.ring.Remember(hs)
 }
 
 // EpochError ends a stack whose node has run before under a higher boot epoch, as

@@ -1,0 +1,61 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"atoll.example/atoll/internal/transport/p2p"
+)
+
+// listen opens the transport. Without addresses of the operator's the node
+// keeps the port of its first start: after a power cut that took the whole pool
+// down, the members find each other again at the addresses they remember. Only
+// if something else has taken the port meanwhile is another one chosen.
+func (n *Node) listen() error {
+	cfg, err := n.transportConfig()
+	if err != nil {
+		return err
+	}
+	if len(cfg.Listen) > 0 {
+		n.tr, err = p2p.New(cfg, n.link)
+		return err
+	}
+	b, err := n.home.read(portFile)
+	if err != nil {
+		return err
+	}
+	port, _ := strconv.Atoi(strings.TrimSpace(string(b))) // damaged: chosen anew
+	for tries := 0; ; tries++ {
+		if port <= 0 || port > 65535 {
+			if port, err = freePort(); err != nil {
+				return err
+			}
+		}
+		ip := "0.0.0.0"
+		if cfg.Loopback {
+			ip = "127.0.0.1"
+		}
+		cfg.Listen = []string{net.JoinHostPort(ip, strconv.Itoa(port))}
+		n.tr, err = p2p.New(cfg, n.link)
+		if err == nil {
+			return n.home.write(portFile, fmt.Appendf(nil, "%d\n", port))
+		}
+		if !errors.Is(err, p2p.ErrInUse) || tries == 8 {
+			return err
+		}
+		port = 0
+	}
+}
+
+// freePort asks the system for a port that nobody uses.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp4", ":0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
