@@ -118,12 +118,12 @@ func Local() Config {
 }
 
 // Sim is for the simulator: the times of LAN with a grace of a minute, so that
-// an hour of virtual time shows repair, and small bounds.
+// an hour of virtual time shows repair and scrub, and small bounds.
 func Sim() Config {
 	c := LAN()
 	c.Grace = machine.Minute
 	c.Round = 2 * machine.Minute
-	c.ScrubPeriod = 12 * machine.Hour
+	c.ScrubPeriod = 5 * machine.Minute
 	c.MaxOps = 512
 	return c
 }
