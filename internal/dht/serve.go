@@ -48,6 +48,9 @@ func (n *Node) stateOf(g id.GUID) (presence, []*peer) {
 
 func (n *Node) onGet(p *peer, m *getMsg) {
 	state, ps := n.stateOf(m.guid)
+	if e := n.tree.get(m.guid); e != nil && e.signed() && state == have {
+		state = absent // as content: the name is a signed block's
+	}
 	if state != have {
 		n.send(p, &blockMsg{req: m.req, guid: m.guid, state: state, others: handles(ps), sum: matches})
 		return
