@@ -105,7 +105,7 @@ func (c *Client) failure(ctx context.Context, op string, err error) error {
 }
 
 // decode reads a JSON answer and closes it.
-func decode[T any](c *Client, ctx context.Context, op string, resp *http.Response, err error) (T, error) {
+func decode[T any](ctx context.Context, c *Client, op string, resp *http.Response, err error) (T, error) {
 	var v T
 	if err != nil {
 		return v, err
@@ -124,7 +124,7 @@ func decode[T any](c *Client, ctx context.Context, op string, resp *http.Respons
 
 func fetch[T any](ctx context.Context, c *Client, op, path string) (T, error) {
 	resp, err := c.request(ctx, op, http.MethodGet, path, "", nil, 0)
-	return decode[T](c, ctx, op, resp, err)
+	return decode[T](ctx, c, op, resp, err)
 }
 
 func post[T any](ctx context.Context, c *Client, op, path string, r any) (T, error) {
@@ -134,7 +134,7 @@ func post[T any](ctx context.Context, c *Client, op, path string, r any) (T, err
 		return none, Errorf(Internal, op, "", "%w", err)
 	}
 	resp, err := c.request(ctx, op, http.MethodPost, path, typeJSON, bytes.NewReader(b), int64(len(b)))
-	return decode[T](c, ctx, op, resp, err)
+	return decode[T](ctx, c, op, resp, err)
 }
 
 // Version asks what the node runs.
@@ -254,7 +254,7 @@ func (c *Client) Put(ctx context.Context, p PutParams, body io.Reader, report Re
 	path := "/v1/put?" + p.query().Encode()
 	if p.Path != "" {
 		resp, err := c.request(ctx, "put", http.MethodPost, path, typeOctets, http.NoBody, 0)
-		return decode[PutResult](c, ctx, "put", resp, err)
+		return decode[PutResult](ctx, c, "put", resp, err)
 	}
 	src := newSource(body)
 	stop := context.AfterFunc(ctx, src.abandon)
@@ -263,7 +263,7 @@ func (c *Client) Put(ctx context.Context, p PutParams, body io.Reader, report Re
 	if failed := src.failed(); err != nil && failed != nil && ctx.Err() == nil {
 		return PutResult{}, Errorf(Internal, "put", p.Name, "reading the input: %w", failed)
 	}
-	return decode[PutResult](c, ctx, "put", resp, err)
+	return decode[PutResult](ctx, c, "put", resp, err)
 }
 
 // Get fetches a file to r.Out, which the node writes, or to the writer that
@@ -280,7 +280,7 @@ func (c *Client) Get(ctx context.Context, r GetRequest, begin func(GetHead) (io.
 		return GetResult{}, err
 	}
 	if t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); t == typeJSON {
-		return decode[GetResult](c, ctx, "get", resp, nil)
+		return decode[GetResult](ctx, c, "get", resp, nil)
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end, or given up
 	head, err := readHead(resp.Header)
@@ -351,7 +351,7 @@ func (c *Client) DHTPut(ctx context.Context, r DHTPutRequest) (DHTPutResult, err
 		return post[DHTPutResult](ctx, c, "dht put", "/v1/dht/put", r.Signed)
 	}
 	resp, err := c.request(ctx, "dht put", http.MethodPost, "/v1/dht/put", typeOctets, bytes.NewReader(r.Raw), int64(len(r.Raw)))
-	return decode[DHTPutResult](c, ctx, "dht put", resp, err)
+	return decode[DHTPutResult](ctx, c, "dht put", resp, err)
 }
 
 // DHTGet fetches a block.
@@ -366,7 +366,7 @@ func (c *Client) DHTGet(ctx context.Context, r DHTGetRequest) (DHTGetResult, err
 		return DHTGetResult{}, err
 	}
 	if t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); t == typeJSON {
-		v, err := decode[signedAnswer](c, ctx, op, resp, nil)
+		v, err := decode[signedAnswer](ctx, c, op, resp, nil)
 		if err != nil {
 			return DHTGetResult{}, err
 		}

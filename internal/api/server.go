@@ -311,7 +311,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = hs.Close() // … and those that do not look lose their connection
 		}
 	}
-	<-served
+	if err := <-served; err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
 	return nil
 }
 

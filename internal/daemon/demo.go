@@ -55,7 +55,7 @@ func demo(ctx context.Context, o cli.DemoOptions, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	d := &demonstration{dead: make(map[int]bool), start: time.Now()}
 	d.say = d.teller(w, o)
 	defer d.close()

@@ -58,7 +58,7 @@ func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error
 		}
 		return append(found, f), nil
 	}
-	defer st.Close()
+	defer func() { _ = st.Close() }() // what was written is synced
 	good, bad, err := readBack(ctx, st, acceptDisk)
 	if err != nil {
 		return found, err

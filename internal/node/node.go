@@ -211,8 +211,12 @@ func (n *Node) openMachine() error {
 	n.link.open(n.who, n.self)
 	n.tasks.Go(n.watchStore)
 	n.tasks.Go(n.renewing)
+	seeds, only := n.seeds, n.creator
+	if seeds == nil && !only {
+		seeds, only = others(members)
+	}
 	return n.loop.do(func(now machine.Time, wall int64, out []machine.Effect) []machine.Effect {
-		return n.stack.Start(now, wall, n.seeds, table, n.creator, out)
+		return n.stack.Start(now, wall, seeds, table, only, out)
 	})
 }
 
@@ -238,6 +242,23 @@ func (n *Node) openRoster(seed uint64) (*roster.Roster, error) {
 		return nil, fmt.Errorf("this node: %w", err)
 	}
 	return r, nil
+}
+
+// others are the members a restarted node may find the ring through, should its
+// table be lost, and whether there is none: then nobody was ever admitted, and
+// the node is the ring, as its founder was (10-overlay §3.3).
+func others(r *roster.Roster) (seeds []*id.Handle, none bool) {
+	none = true
+	for _, m := range r.List() {
+		if m.GUID == r.Self() || m.Status != roster.Ready && m.Status != roster.Certified {
+			continue
+		}
+		none = false
+		if m.Handle != nil {
+			seeds = append(seeds, m.Handle)
+		}
+	}
+	return seeds, none
 }
 
 // restore hands the store's records to the DHT, which keeps an index of them.

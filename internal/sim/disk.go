@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 
@@ -85,7 +86,7 @@ func (d *disk) submit(op uint64, shard id.GUID, b store.Batch, inc uint32, now m
 		fc.Add(FaultFull)
 		p.fate = store.ErrFull
 	}
-	if p.fate != store.ErrFull {
+	if !errors.Is(p.fate, store.ErrFull) {
 		d.pending = append(d.pending, p)
 	}
 	return due, p.fate

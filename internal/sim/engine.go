@@ -18,6 +18,7 @@ package sim
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -432,7 +433,7 @@ func (e *Engine) perform(n Ref) {
 		case machine.Store:
 			due, err := e.diskOf(n).submit(ef.ID, ef.Shard, ef.Body.(store.Batch), nd.inc, e.now, nd.rnd, &e.Faults)
 			e.push(due, n, n, event{kind: evStored, inc: nd.inc, id: ef.ID, body: err})
-			if err == store.ErrFailed {
+			if errors.Is(err, store.ErrFailed) {
 				e.At(due.Add(machine.Millisecond), func() { e.fail(n, "disk failed") })
 			}
 		case machine.Load:
