@@ -65,7 +65,7 @@ func (s *dhtStats) init() { s.errs, s.ends = make(map[string]int64), make(map[st
 
 const (
 	numOwners    = 4
-	numRegisters = 12
+	numRegisters = 12 // by default
 )
 
 // owner returns an owner key; the registers' owners are the same.
@@ -76,7 +76,11 @@ func (r *dhtRun) startOps() {
 	stable := !r.faults["join"] && !r.faults["leave"] && !r.faults["kill"] && !r.faults["amnesia"] &&
 		!r.faults["partition"] && !r.faults["oneway"] && !r.faults["crash"] && !r.faults["crashstep"] &&
 		!r.faults["freeze"] && !r.faults["fsync"]
-	for i := range numRegisters {
+	registers := r.cfg.Registers
+	if registers == 0 {
+		registers = numRegisters
+	}
+	for i := range registers {
 		m := &regModel{
 			owner: ownerKey(i % numOwners), salt: []byte{byte(i)}, stable: stable,
 			values: make(map[uint64][][32]byte), acked: make(map[uint64][32]byte), seen: make(map[Ref]uint64),
@@ -114,7 +118,24 @@ func (r *dhtRun) randomOp(n Ref) {
 		}
 		return r.set.order[rnd.IntN(len(r.set.order))]
 	}
-	switch p := rnd.IntN(100); {
+	signed := r.cfg.Signed
+	if signed == 0 {
+		signed = 22
+	}
+	if rnd.IntN(100) < signed {
+		m := r.reg.regs[rnd.IntN(len(r.reg.regs))]
+		if rnd.IntN(2) == 0 {
+			r.write(n, m)
+		} else {
+			r.read(n, m, nil)
+		}
+		return
+	}
+	kinds := 78
+	if r.cfg.Keep {
+		kinds = 68
+	}
+	switch p := rnd.IntN(kinds); {
 	case p < 28 || len(r.set.order) == 0:
 		r.put(n, r.newBlock(), ownerKey(rnd.IntN(numOwners)), r.newClaim())
 	case p < 36: // a known block under another claim
@@ -125,14 +146,10 @@ func (r *dhtRun) randomOp(n Ref) {
 		r.put(n, b.bytes, c.owner, c.claim)
 	case p < 68:
 		r.get(n, old(), nil)
-	case p < 78:
+	default:
 		b := old()
 		c := b.claims[rnd.IntN(len(b.claims))]
 		r.removeOp(n, b, c)
-	case p < 90:
-		r.write(n, r.reg.regs[rnd.IntN(numRegisters)])
-	default:
-		r.read(n, r.reg.regs[rnd.IntN(numRegisters)], nil)
 	}
 }
 
@@ -178,8 +195,8 @@ func (r *dhtRun) logOp(op *dhtOp, what string) {
 	case op.reg != nil:
 		g = op.reg.guid
 	}
-	fmt.Fprintf(r.cfg.Log, "%s %s client.%s key %s seq %d side %d: %s\n", logTime(r.e.Now()), r.name(op.node), opNames[op.kind],
-		g.Short(), op.seq, r.e.Group(op.node), what)
+	fmt.Fprintf(r.cfg.Log, "%s %s client.%s key %s owner %x claim %x stamp %d seq %d side %d: %s\n", logTime(r.e.Now()), r.name(op.node), opNames[op.kind],
+		g.Short(), op.owner[:2], op.claim[:2], op.stamp, op.seq, r.e.Group(op.node), what)
 }
 
 // overdue: a machine owes every command a reply.
@@ -246,7 +263,7 @@ func (r *dhtRun) write(n Ref, m *regModel) {
 }
 
 func (r *dhtRun) read(n Ref, m *regModel, f *finalCheck) {
-	r.issue(&dhtOp{kind: opRead, node: n, reg: m, bound: m.ackedSeq, final: f}, dht.GetSignedCmd{GUID: m.guid})
+	r.issue(&dhtOp{kind: opRead, node: n, reg: m, bound: max(m.ackedSeq, m.readSeq), final: f}, dht.GetSignedCmd{GUID: m.guid})
 }
 
 // replied judges an answer. It runs inside the client's step.

@@ -24,7 +24,11 @@ type DHTConfig struct {
 	OpsPerS   float64  `json:"ops_s"`  // operations a second, over all clients
 	Faults    []string `json:"faults"` // nil: a random subset by seed; "none", "all", or names
 	Bugs      []string `json:"bugs,omitempty"`
-	Encode    bool     `json:"encode"` // every message crosses the codec
+	Intensity int      `json:"intensity"` // faults come so many times as often; 0 counts as 1
+	Signed    int      `json:"signed"`    // percent of operations on signed blocks; 0: 22
+	Registers int      `json:"registers"` // signed blocks; 0: 12
+	Keep      bool     `json:"keep"`      // nothing is removed
+	Encode    bool     `json:"encode"`    // every message crosses the codec
 
 	Log io.Writer `json:"-"` // every trace event, a line each
 
@@ -45,6 +49,10 @@ func (c *DHTConfig) Validate() error {
 		return fmt.Errorf("k of %d: 1 to 8", c.K)
 	case c.NodeHours <= 0 || c.NodeHours > 1e6:
 		return fmt.Errorf("%v node-hours", c.NodeHours)
+	case c.Registers < 0 || c.Registers > 200:
+		return fmt.Errorf("%d signed blocks: 0 to 200", c.Registers)
+	case c.Intensity < 0 || c.Intensity > 100 || c.Signed < 0 || c.Signed > 100:
+		return fmt.Errorf("intensity %d: 0 to 100; signed %d: a percentage", c.Intensity, c.Signed)
 	case c.OpsPerS < 0 || c.OpsPerS > 1000:
 		return fmt.Errorf("%v operations a second: 0 to 1,000", c.OpsPerS)
 	}
@@ -398,6 +406,8 @@ func (r *dhtRun) heal() {
 		r.runUntil(r.e.Now().Add(5 * machine.Second))
 	}
 	r.converge = r.e.Now().Sub(healed)
+	// A removal may leave a copy until heal and one round of anti-entropy.
+	r.runUntil(max(r.e.Now(), healed.Add(3*machine.Minute)))
 	if why != "" && !r.partial {
 		r.fail("repair", fmt.Sprintf("15 minutes after the last fault: %s", why))
 	}

@@ -35,7 +35,8 @@ const (
 	FaultTorn
 	FaultFull
 	FaultBitRot
-	FaultAmnesia // a node returns with an empty disk
+	FaultDestroyed // a node is gone for ever, with its disk
+	FaultAmnesia   // a node returns with an empty disk
 	numFaults
 )
 
@@ -45,7 +46,7 @@ var faultNames = [numFaults]string{
 	"freeze", "clock_skew", "clock_jump", "clock_drift",
 	"crash", "crash_between_effects", "restart", "table_lost", "table_stale", "table_torn",
 	"leave", "join", "mass_kill",
-	"unsynced_lost", "unsynced_kept", "disk_slow", "fsync_error", "torn_write", "disk_full", "bit_rot", "amnesia",
+	"unsynced_lost", "unsynced_kept", "disk_slow", "fsync_error", "torn_write", "disk_full", "bit_rot", "destroyed", "amnesia",
 }
 
 func (f Fault) String() string { return faultNames[f] }

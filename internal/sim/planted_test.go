@@ -9,6 +9,9 @@ import (
 // TestPlantedPastryBugs: each bug is found by the checker made for it, and the
 // same run without the bug passes. (60-reliability §1: within 60 s on a core.)
 func TestPlantedPastryBugs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
 	frozen := func(c *OverlayConfig) {
 		c.Churn, c.Lookups, c.Owned, c.Freeze, c.Spikes, c.Duration = "none", 0.1, 1, 60, 0.1, 5*time.Minute
 	}
@@ -33,6 +36,7 @@ func TestPlantedPastryBugs(t *testing.T) {
 		{"AcceptUnready", flash, []string{"wrong delivery", "convergence", "build", "two owners", "lost"}},
 	} {
 		t.Run(c.bug, func(t *testing.T) {
+			t.Parallel()
 			r := runOverlay(t, func(cfg *OverlayConfig) {
 				c.setup(cfg)
 				cfg.Bugs = []string{c.bug}

@@ -185,6 +185,7 @@ type regModel struct {
 	stable bool // no member came or went: then it is a register
 
 	ackedSeq uint64                // highest acknowledged
+	readSeq  uint64                // highest that a read has returned
 	values   map[uint64][][32]byte // hashes issued, by seq
 	acked    map[uint64][32]byte   // hash acknowledged, by seq
 	seen     map[Ref]uint64        // highest seq each client read
@@ -227,8 +228,8 @@ func (r *regChecker) wrote(m *regModel, seq uint64, hash [32]byte) {
 	m.ackedSeq = max(m.ackedSeq, seq)
 }
 
-// read judges a read by client n: bound is what was acknowledged when it was
-// asked.
+// read judges a read by client n: bound is the highest seq that had been
+// acknowledged or read by anybody when it was asked.
 func (r *regChecker) read(m *regModel, n Ref, bound, seq uint64, hash [32]byte) {
 	r.Reads++
 	known := false
@@ -240,13 +241,14 @@ func (r *regChecker) read(m *regModel, n Ref, bound, seq uint64, hash [32]byte) 
 	}
 	if seq < bound {
 		r.Stale++
-		what := fmt.Sprintf("signed block %s: seq %d read after %d was acknowledged", m.guid.Short(), seq, bound)
+		what := fmt.Sprintf("signed block %s: seq %d read after %d was acknowledged or read", m.guid.Short(), seq, bound)
 		if m.stable {
 			r.fail("stale read", what)
 		} else if r.Stale <= 3 {
 			r.note(what)
 		}
 	}
+	m.readSeq = max(m.readSeq, seq)
 	m.seen[n] = max(m.seen[n], seq)
 }
 

@@ -14,7 +14,7 @@ import (
 var swarmFaults = []string{
 	"loss", "duplicate", "reorder", "spike", "corrupt", "slow",
 	"partition", "oneway", "freeze", "skew", "jump", "drift",
-	"crash", "crashstep", "table", "join", "leave", "kill", "amnesia",
+	"crash", "crashstep", "blackout", "table", "join", "leave", "kill", "amnesia",
 	"diskslow", "fsync", "torn", "full", "bitrot",
 }
 
@@ -70,6 +70,7 @@ const (
 	gapDestroy   = 3 * machine.Minute
 	gapDisk      = 2 * machine.Minute
 	gapJump      = 4 * machine.Minute
+	gapBlackout  = 10 * machine.Minute
 )
 
 // every runs f again and again, exponential gaps of the given mean apart,
@@ -81,7 +82,7 @@ func (r *dhtRun) every(on string, mean machine.Duration, f func()) {
 	rnd := r.e.Rand("fault/" + on)
 	var again func()
 	again = func() {
-		r.e.After(max(1, expDuration(rnd, mean)), func() {
+		r.e.After(max(1, expDuration(rnd, mean/machine.Duration(max(1, r.cfg.Intensity)))), func() {
 			if r.phase != "faults" {
 				return
 			}
@@ -147,8 +148,21 @@ func (r *dhtRun) startFaults() {
 			r.e.CrashInStep(n)
 		}
 	})
+	r.every("blackout", gapBlackout, func() {
+		r.e.Faults.Add(FaultMassKill)
+		for n := 1; n < len(r.peers); n++ {
+			if r.peers[n].state == running && !r.peers[n].leaving {
+				r.e.Crash(Ref(n))
+				r.crashed(Ref(n), "blackout")
+			}
+		}
+	})
 	r.every("join", gapJoin, func() {
-		if len(r.peers) < 120 {
+		more := 1
+		if rnd.IntN(4) == 0 { // a flash of newcomers
+			more = r.count(running) / 3
+		}
+		for range min(more, 120-len(r.peers)) {
 			r.e.Faults.Add(FaultJoin)
 			r.addNode()
 		}
@@ -241,7 +255,7 @@ func (r *dhtRun) destroy(node bool) {
 		r.crashed(n, "amnesia")
 		return
 	}
-	r.e.Faults.Add(FaultMassKill)
+	r.e.Faults.Add(FaultDestroyed)
 	p := &r.peers[n]
 	p.state, p.node = dead, nil
 	r.e.After(30*machine.Second+machine.Duration(r.rnd.fault.Int64N(int64(2*machine.Minute))), func() { r.revoke(n) })
