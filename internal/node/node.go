@@ -213,7 +213,7 @@ func (n *Node) openMachine() error {
 	n.tasks.Go(n.renewing)
 	seeds, only := n.seeds, n.creator
 	if seeds == nil && !only {
-		seeds, only = others(members)
+		seeds, only = others(members, n.GUID())
 	}
 	return n.loop.do(func(now machine.Time, wall int64, out []machine.Effect) []machine.Effect {
 		return n.stack.Start(now, wall, seeds, table, only, out)
@@ -247,10 +247,10 @@ func (n *Node) openRoster(seed uint64) (*roster.Roster, error) {
 // others are the members a restarted node may find the ring through, should its
 // table be lost, and whether there is none: then nobody was ever admitted, and
 // the node is the ring, as its founder was (10-overlay §3.3).
-func others(r *roster.Roster) (seeds []*id.Handle, none bool) {
+func others(r *roster.Roster, self id.GUID) (seeds []*id.Handle, none bool) {
 	none = true
 	for _, m := range r.List() {
-		if m.GUID == r.Self() || m.Status != roster.Ready && m.Status != roster.Certified {
+		if m.GUID == self || m.Status != roster.Ready && m.Status != roster.Certified {
 			continue
 		}
 		none = false

@@ -1,0 +1,34 @@
+package node
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+)
+
+// TestRestart: a member alone in its pool is ready at once when it starts
+// again, and one that lost its routing table finds the others by the roster.
+func TestRestart(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, num := range []int{1, 3} {
+		p := startPool(t, num)
+		last := p.nodes[num-1]
+		cfg := last.cfg
+		last.Close()
+		if err := os.Remove(last.home.path(tableFile)); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		again, err := Open(ctx, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.nodes[num-1] = again
+		if err := again.Ready(ctx); err != nil {
+			t.Fatalf("pool of %d: not ready %s after it started again: %v", num, time.Since(begin), err)
+		}
+		t.Logf("pool of %d: ready %s after it started again", num, time.Since(begin))
+	}
+}
