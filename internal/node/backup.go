@@ -11,9 +11,12 @@ import (
 	"time"
 )
 
-// backupFiles are what cannot be had again from the pool: who one is, and the
-// list of one's own files.
-var backupFiles = []string{markFile, nodeKeyFile, ownerFile, rootKeyFile, secretFile, memberFile, inviteFile, listFile}
+// backupFiles are what cannot be had again from the pool: who one is, whom to ask,
+// and the list of one's own files.
+var backupFiles = []string{
+	markFile, nodeKeyFile, ownerFile, rootKeyFile, secretFile, memberFile, inviteFile, listFile,
+	rosterFile, knownFile, // where the others are
+}
 
 // maxBackupFile bounds a file taken from a backup: a catalogue of a million
 // files.
