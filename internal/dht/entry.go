@@ -24,13 +24,17 @@ func (n *Node) checkEntered() {
 	}
 }
 
-const optionalTries = 3 // sessions with a candidate that need not have been in the set
+// optionalTries is how many sessions in a row must fail before an entry goes
+// on without a candidate that the overlay calls live: some five minutes. Few,
+// and a newcomer would say "absent" of what only that node knows.
+const optionalTries = 8
 
 func (n *Node) entered(a *arc) bool {
 	left := a.near &^ a.seen & n.live
 	if left == 0 {
 		return true
 	}
+	// The previous set is not waived.
 	var previous []*peer
 	for _, p := range n.candidates(a.lo) {
 		if p != n.me && a.fresh&p.bit() == 0 {

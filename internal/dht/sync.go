@@ -198,12 +198,15 @@ func (n *Node) pumpSync(p *peer) {
 	n.nextSpan(p)
 }
 
-// question asks p as part of its session, three times if need be.
+// syncTries is how often a question is put, waiting longer each time.
+const syncTries = 5
+
+// question asks p as part of its session, several times if need be.
 func (n *Node) question(p *peer, tries int, q func(req uint64) machine.Message, f func(m machine.Message)) {
 	s := &p.sync
 	gen := s.gen
 	s.open++
-	n.ask(p, n.cfg.SyncTimeout<<(3-tries), q, func(p *peer, m machine.Message) {
+	n.ask(p, n.cfg.SyncTimeout<<((syncTries-tries)/2), q, func(p *peer, m machine.Message) {
 		if s.gen != gen {
 			return
 		}
@@ -225,7 +228,7 @@ func (n *Node) question(p *peer, tries int, q func(req uint64) machine.Message, 
 }
 
 func (n *Node) askTree(p *peer, sp span) {
-	n.question(p, 3, func(req uint64) machine.Message {
+	n.question(p, syncTries, func(req uint64) machine.Message {
 		return &syncTreeMsg{req: req, lo: sp.lo, hi: sp.hi, rejoin: p.rejoin, kids: n.tree.kids(sp.lo, sp.hi)}
 	}, func(m machine.Message) {
 		ack, ok := m.(*syncTreeAckMsg)
@@ -257,7 +260,7 @@ func (n *Node) askTree(p *peer, sp span) {
 }
 
 func (n *Node) askKeys(p *peer, sp span) {
-	n.question(p, 3, func(req uint64) machine.Message {
+	n.question(p, syncTries, func(req uint64) machine.Message {
 		return &syncKeysMsg{req: req, lo: sp.lo, hi: sp.hi, partial: sp.partial, items: n.items(sp.lo, sp.hi, sp.partial)}
 	}, func(m machine.Message) {
 		ack, ok := m.(*syncKeysAckMsg)
