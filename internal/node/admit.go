@@ -86,7 +86,7 @@ func (n *Node) issue(f func(*ident.Issuer) (ident.Chain, bool, error)) (ident.Ch
 	n.issuerMu.Lock()
 	defer n.issuerMu.Unlock()
 	if n.issuer == nil {
-		return nil, fmt.Errorf("%w: %s is not an admin of the pool", ident.ErrForbidden, n.GUID().Short())
+		return nil, fmt.Errorf("%w: only admins invite; ask one of them (atoll peers), or to be invited as one", ident.ErrForbidden)
 	}
 	chain, changed, err := f(n.issuer)
 	if err != nil {
