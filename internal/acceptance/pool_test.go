@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/id"
 )
 
 var full = flag.Bool("full", false, "run at full size and print figures")
@@ -59,7 +60,8 @@ type proc struct {
 	cmd    *exec.Cmd
 	ended  chan struct{}
 	stderr *syncBuffer
-	peakKB int64 // resident memory, of processes that have ended
+	peakKB int64         // resident memory, of processes that have ended
+	cpu    time.Duration // likewise
 }
 
 type syncBuffer struct {
@@ -171,6 +173,7 @@ func (p *pool) signal(i int, sig syscall.Signal) {
 	<-pr.ended
 	if u, ok := pr.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		pr.peakKB = max(pr.peakKB, u.Maxrss)
+		pr.cpu += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
 	pr.cmd = nil
 }
@@ -179,6 +182,18 @@ func (p *pool) killAll() {
 	for i := range p.procs {
 		p.kill(i)
 	}
+}
+
+// client talks to member i without a process in between.
+func (p *pool) client(i int) *api.Client { return api.NewClient(p.procs[i].dir) }
+
+func mustGUID(t testing.TB, s string) id.GUID {
+	t.Helper()
+	g, err := id.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
 }
 
 // command runs a command against member i.
