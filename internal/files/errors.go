@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"atoll.example/atoll/internal/id"
@@ -143,8 +142,12 @@ func (e *FullError) Nodes() []id.GUID { return e.nodes }
 func (e *FullError) Unwrap() error { return e.Err }
 
 func (e *FullError) Error() string {
-	return fmt.Sprintf("block %s was refused under %d names, disks are full: %s",
-		e.GUID.Short(), e.Tries, strings.Join(e.texts, "; "))
+	first := ""
+	if len(e.texts) > 0 { // the others name the same disks in another order
+		first = ": " + e.texts[0]
+	}
+	return fmt.Sprintf("the pool is full: block %s was refused under %d names%s; remove files, raise --limit or add members",
+		e.GUID.Short(), e.Tries, first)
 }
 
 func (e *FullError) add(err error) {
