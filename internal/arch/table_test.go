@@ -5,7 +5,7 @@ package arch
 // exist yet have their place already.
 var rows = []row{
 	{name: "faces", packages: `
-		atoll
+		atoll            -> internal/service internal/api
 		cmd/atoll        -> internal/cli internal/daemon
 		internal/daemon  -> internal/cli internal/service internal/api
 		internal/service -> internal/api
