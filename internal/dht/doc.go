@@ -31,7 +31,7 @@
 //	client       put.go get.go head.go remove.go signed.go   commands
 //	coordinator  coordinator.go                              W of the set
 //	replica      replica.go serve.go                         one disk
-//	upkeep       arc.go sync.go entry.go repair.go scrub.go  k copies
+//	upkeep       arc.go sync.go entry.go stray.go repair.go scrub.go
 //	values       record.go message.go index.go
 //
 // # Deviations

@@ -32,9 +32,15 @@ func (n *Node) view(key id.GUID, k int) (set, rest []*peer, ok bool) {
 		k = n.cfg.K
 	}
 	n.settle()
-	cands, ok := n.circle.nearest(make([]*peer, 0, 4*k), key, 4*k)
-	if !ok {
-		return nil, nil, false
+	// At the edge of what the leaf set shows fewer candidates must do.
+	var cands []*peer
+	for count := 4 * k; ; count /= 2 {
+		if cands, ok = n.circle.nearest(make([]*peer, 0, 4*k), key, count); ok {
+			break
+		}
+		if count <= k {
+			return nil, nil, false
+		}
 	}
 	set = pickPeers(cands, k)
 	for _, c := range cands {

@@ -61,6 +61,7 @@ type Node struct {
 	pushes  int      // copies being sent on request
 
 	repair repair
+	stray  id.GUID // where looking for strays goes on
 	scrub  scrub
 	drain  *drain
 
@@ -116,6 +117,7 @@ func (n *Node) Start(now machine.Time, wall int64, out []machine.Effect) []machi
 		n.unsettle()
 		n.later(n.cfg.Tick, n.tick)
 		n.startScrub()
+		n.later(n.cfg.Round/4, n.lookForStrays)
 	})
 }
 

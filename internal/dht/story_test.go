@@ -405,3 +405,28 @@ func TestLargerRing(t *testing.T) {
 		w.get(w.nodes[(11*i+6)%11+1], b)
 	}
 }
+
+// Many nodes join around a holder until it is far outside the set, and no
+// candidate any more: a remove reaches its copy all the same.
+func TestRemoveReachesStrays(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.span = 7
+	w.grow(20)
+	b := block(77, 300)
+	w.put(w.nodes[0], b)
+	w.run(machine.Second)
+	old := w.set(b)
+	g := GUIDOf(b).String()
+	for i := range 24 {
+		w.boot(w.at(g[:4] + string("0123456789abcdef"[i%16]) + string("05af"[i/16])))
+		w.run(2 * machine.Second)
+	}
+	w.run(30 * machine.Minute)
+	if _, err := w.do(w.nodes[1], w.removeCmd(b, 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.run(40 * machine.Minute)
+	if h := w.holders(b); len(h) != 0 {
+		t.Errorf("%d copies outlive the remove, %v of the old set", len(h), slices.Contains(old, h[0]))
+	}
+}
