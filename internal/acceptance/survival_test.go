@@ -199,7 +199,7 @@ func TestGrowAndShrink(t *testing.T) {
 // while every object stays readable.
 func TestNewcomerTakesItsShare(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(11, 12))
-	p := newPool(t, 4)
+	p := newPool(t, 4, "--grace", "5s") // with all copies there, a newcomer gets its own after the grace
 	files := p.putAll(sizesOf(rnd), rnd)
 	p.allFull(0, 2*time.Minute)
 	stop := p.readOn(files)

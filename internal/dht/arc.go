@@ -14,6 +14,7 @@ type arc struct {
 	lo, hi id.GUID
 	set    []*peer
 	since  []machine.Time // when each member entered the set
+	grown  []bool         // of set: it came in while nobody of the set before was away
 	mask   uint64         // the set without self
 	rank   int            // of self in set; -1: not in it
 
@@ -332,6 +333,7 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc, cands []*peer) *arc {
 		a.near |= p.bit()
 	}
 	a.since = make([]machine.Time, len(a.set))
+	a.grown = make([]bool, len(a.set))
 	for i, p := range a.set {
 		a.since[i] = n.now
 		if p == n.me {
@@ -357,14 +359,14 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc, cands []*peer) *arc {
 			a.since[i] = was.since[j]
 		}
 	}
-	// The grace is for copies that may come back. If nobody of the set before is
-	// away, as in a pool that grows, or who is gone has left or was revoked,
-	// nothing is waited for.
-	if !slices.ContainsFunc(was.set, func(p *peer) bool { return p != n.me && !p.leaf && n.m.Has(p.h.GUID) }) {
-		for i := range a.since {
-			if a.since[i] == n.now {
-				a.since[i] = n.now.Add(-n.cfg.Grace)
-			}
+	// Whoever enters a set of which nobody is away, as in a pool that grows,
+	// stands for no copy that may come back.
+	away := slices.ContainsFunc(was.set, func(p *peer) bool { return p != n.me && !p.leaf && n.m.Has(p.h.GUID) })
+	for i, p := range a.set {
+		if j := slices.Index(was.set, p); j >= 0 {
+			a.grown[i] = was.grown[j]
+		} else {
+			a.grown[i] = !away
 		}
 	}
 	return a

@@ -170,28 +170,24 @@ func (n *Node) missing(a *arc, e *entry, c, k, w int) (machine.Time, int) {
 	return due, class
 }
 
-// turn is when p, who lacks e, may get it, with c copies there are: below the
-// write quorum at once.
+// turn is when p, who lacks e, may get it, with c copies there are. Below the
+// write quorum that is at once; else p has been in the set for the grace by then.
+// The grace is for copies that may come back: it is not waited for where one is
+// missing and none is away, because p came into the set by growth or because
+// every member of the pool is here. In any case those nearer to the key have
+// their time first.
 func (n *Node) turn(a *arc, e *entry, p *peer, c int) machine.Time {
-	at := n.ripe(a, e, p)
-	if c < quorum(n.kOf(e)) || e.flags&flagBad != 0 && p == n.me {
-		at = n.sinceShort(a).Add(n.patience(a, e, p))
+	k := n.kOf(e)
+	last := len(a.since) - 1
+	i := slices.Index(a.set, p)
+	if i < 0 {
+		i = last // of a larger set, for an owner who wants more copies
 	}
-	return max(at, p.fullTill, p.suspect)
-}
-
-// ripe is when p may get what it lacks: it has been in the set for the grace
-// by then, and those nearer to the key had their time. With every member of the
-// pool here, no copy is away that could come back.
-func (n *Node) ripe(a *arc, e *entry, p *peer) machine.Time {
-	if n.allHere {
-		return n.sinceShort(a).Add(n.patience(a, e, p))
+	at := a.since[i].Add(n.cfg.Grace)
+	if c < quorum(k) || c < k && (a.grown[i] || n.allHere) || e.flags&flagBad != 0 && p == n.me {
+		at = n.sinceShort(a)
 	}
-	since := a.since[len(a.since)-1]
-	if j := slices.Index(a.set, p); j >= 0 {
-		since = a.since[j]
-	}
-	return since.Add(n.cfg.Grace + n.patience(a, e, p))
+	return max(at.Add(n.patience(a, e, p)), p.fullTill, p.suspect)
 }
 
 // sinceShort is when copies on a were first found missing: now, if that is

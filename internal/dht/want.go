@@ -117,47 +117,76 @@ func (n *Node) records(gs []id.GUID, f func([]offered)) {
 	})
 }
 
-// push sends p a copy of g from this disk, and calls f when p has it, or has
-// not.
+// push brings p a copy of g from this disk, and calls f when p has it, or has
+// not. The records go first: one that came back with its disk, or has fetched the
+// block meanwhile, wants no bytes.
 func (n *Node) push(p *peer, g id.GUID, role Role, f func(ok bool)) {
 	n.records([]id.GUID{g}, func(items []offered) {
 		if len(items) == 0 || len(items[0].certs) == 0 {
 			f(false)
 			return
 		}
-		n.loadBlock(g, func(b []byte) {
-			if len(b) == 0 {
+		o := items[0]
+		c := copyMsg{role: role, guid: g}
+		c.certs = o.certs[:min(len(o.certs), maxCerts)]
+		c.tombs = o.tombs[:min(len(o.tombs), maxCerts)]
+		n.offer(p, c, func(m *copyAckMsg) {
+			switch {
+			case m == nil:
+				f(false)
+			case m.want:
+				n.pushBytes(p, c, f)
+			default:
+				n.holdsBy(g, p, m.receipts)
+				f(true)
+			}
+		})
+	})
+}
+
+// pushBytes sends p the copy with its bytes.
+func (n *Node) pushBytes(p *peer, c copyMsg, f func(ok bool)) {
+	n.loadBlock(c.guid, func(b []byte) {
+		if len(b) == 0 {
+			f(false)
+			return
+		}
+		c.block = b
+		start := n.now
+		n.offer(p, c, func(m *copyAckMsg) {
+			if m == nil || m.want {
 				f(false)
 				return
 			}
-			o := items[0]
-			c := &copyMsg{role: role, guid: g, block: b}
-			c.certs = o.certs[:min(len(o.certs), maxCerts)]
-			c.tombs = o.tombs[:min(len(o.tombs), maxCerts)]
-			start := n.now
-			wait := 4*p.bulk.rto(machine.Second, n.cfg.AckFloor, pushPatience) + transferTime(len(b), n.rate)
-			n.ask(p, min(max(wait, n.cfg.ClientTimeout), pushPatience), func(req uint64) machine.Message {
-				c.req = req
-				return c
-			}, func(p *peer, m machine.Message) {
-				switch m := m.(type) {
-				case *copyAckMsg:
-					p.free = m.free
-					n.measure(p, len(b), start)
-					n.holdsBy(g, p, m.receipts)
-					f(true)
-					return
-				case *refuseMsg:
-					if m.code == codeFull {
-						p.fullTill = n.now.Add(machine.Minute)
-					}
-				case nil:
-					n.silent(p)
-				}
-				f(false)
-			})
-			n.stats.Repairs++
-			n.stats.RepairBytes += int64(len(b))
+			n.measure(p, len(b), start)
+			n.holdsBy(c.guid, p, m.receipts)
+			f(true)
 		})
+		n.stats.Repairs++
+		n.stats.RepairBytes += int64(len(b))
+	})
+}
+
+// offer sends a copy for repair and gives f the answer; nil if there is none, or
+// a refusal.
+func (n *Node) offer(p *peer, c copyMsg, f func(*copyAckMsg)) {
+	wait := 4*p.bulk.rto(machine.Second, n.cfg.AckFloor, pushPatience) + transferTime(len(c.block), n.rate)
+	n.ask(p, min(max(wait, n.cfg.ClientTimeout), pushPatience), func(req uint64) machine.Message {
+		c.req = req
+		return &c
+	}, func(p *peer, m machine.Message) {
+		switch m := m.(type) {
+		case *copyAckMsg:
+			p.free = m.free
+			f(m)
+			return
+		case *refuseMsg:
+			if m.code == codeFull {
+				p.fullTill = n.now.Add(machine.Minute)
+			}
+		case nil:
+			n.silent(p)
+		}
+		f(nil)
 	})
 }
