@@ -1,0 +1,118 @@
+package sim
+
+import "atoll.example/atoll/internal/machine"
+
+// startChurn gives every node a session and lets new ones arrive.
+func (r *overlayRun) startChurn() {
+	if r.churn.Mean == 0 {
+		return
+	}
+	r.churning = true
+	for n := Ref(1); int(n) < len(r.peers); n++ {
+		if r.e.Alive(n) {
+			r.session(n)
+		}
+	}
+	r.scheduleArrival()
+}
+
+func (r *overlayRun) session(n Ref) {
+	inc := r.peers[n].inc
+	r.e.After(expDuration(r.rnd.churn, r.churn.Mean), func() {
+		if !r.churning || r.peers[n].inc != inc || !r.e.Alive(n) {
+			return
+		}
+		if chance(r.rnd.churn, int64(r.cfg.Leave*million)) {
+			r.leave(n)
+			return
+		}
+		r.crash(n)
+		r.e.Forget(n)
+	})
+}
+
+func (r *overlayRun) leave(n Ref) {
+	r.e.Faults.Add(FaultLeave)
+	p := &r.peers[n]
+	r.e.Do(n, p.node.Leave)
+	r.afterStep(n)
+	inc := p.inc
+	r.e.After(10*machine.Second, func() {
+		if r.peers[n].inc == inc && r.e.Alive(n) {
+			r.e.Crash(n)
+			r.ended(n, "left")
+			r.e.Forget(n)
+		}
+	})
+}
+
+func (r *overlayRun) scheduleArrival() {
+	gap := expDuration(r.rnd.churn, r.churn.Mean/machine.Duration(r.cfg.Nodes))
+	r.e.After(gap, func() {
+		if !r.churning {
+			return
+		}
+		r.e.Faults.Add(FaultJoin)
+		r.session(r.addNode())
+		r.scheduleArrival()
+	})
+}
+
+// startFaults schedules the single faults.
+func (r *overlayRun) startFaults(span machine.Duration) {
+	middle := r.e.Now().Add(span / 2)
+	if r.cfg.Split > 0 {
+		r.e.At(middle, func() { r.split(machine.Duration(r.cfg.Split.Microseconds())) })
+	}
+	if r.cfg.Kill > 0 {
+		r.e.At(middle, func() {
+			r.e.Faults.Add(FaultMassKill)
+			for n := Ref(1); int(n) < len(r.peers); n++ {
+				if r.e.Alive(n) && chance(r.rnd.fault, int64(r.cfg.Kill*million)) {
+					r.crash(n)
+				}
+			}
+		})
+	}
+	if r.cfg.Flash > 0 {
+		r.e.At(middle, func() {
+			for range int(r.cfg.Flash * float64(r.cfg.Nodes)) {
+				r.e.Faults.Add(FaultJoin)
+				r.addNode()
+			}
+		})
+	}
+	if r.cfg.Freeze > 0 {
+		r.scheduleFreeze()
+	}
+}
+
+func (r *overlayRun) split(d machine.Duration) {
+	r.e.Faults.Add(FaultSplit)
+	for n := Ref(1); int(n) < len(r.peers); n++ {
+		r.e.SetGroup(n, uint8(r.rnd.fault.IntN(2)))
+	}
+	r.e.Cut(0, 1)
+	r.e.Cut(1, 0)
+	r.e.After(d, func() {
+		r.check.healing()
+		r.e.Heal()
+	})
+}
+
+func (r *overlayRun) scheduleFreeze() {
+	mean := machine.Duration(float64(machine.Hour) / r.cfg.Freeze / float64(r.cfg.Nodes))
+	r.e.After(max(1, expDuration(r.rnd.fault, mean)), func() {
+		if !r.measuring {
+			return
+		}
+		if r.ring.len() > 0 {
+			n := r.ring.at[r.rnd.fault.IntN(r.ring.len())].n
+			r.e.Faults.Add(FaultFreeze)
+			until := r.e.Now().Add(machine.Second + machine.Duration(r.rnd.fault.Int64N(int64(39*machine.Second))))
+			r.e.Freeze(n, until)
+			r.peers[n].unsettled = until.Add(machine.Minute)
+		}
+		r.scheduleFreeze()
+	})
+}
