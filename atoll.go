@@ -21,17 +21,20 @@ package atoll
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"path/filepath"
 	"time"
 
 	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/files"
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/node"
 	"atoll.example/atoll/internal/seal"
 	"atoll.example/atoll/internal/service"
+	"atoll.example/atoll/internal/transport/p2p"
 )
 
 // Options are what a node is started with. All but Dir may be left out.
@@ -326,13 +329,19 @@ func (n *Node) Invite(ctx context.Context, o InviteOptions) (string, error) {
 
 // Code is the stable code of an error of this package, such as "not_found",
 // "removed", "no_quorum", "full", "corrupt", "bad_link", "invite_used",
-// "dir_in_use"; "internal" for others, "" for nil. docs/guide/embedding.md lists
+// "dir_in_use"; "internal" for others, "" for nil. docs/guide/trouble.md lists
 // them.
 func Code(err error) string {
 	if err == nil {
 		return ""
 	}
+	if errors.Is(err, p2p.ErrInUse) {
+		return api.PortInUse
+	}
 	if c := ident.Code(err); c != api.Internal {
+		return c
+	}
+	if c := files.Code(err); c != "" {
 		return c
 	}
 	return api.AsError("", err).Code

@@ -1,0 +1,77 @@
+package atoll_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"atoll.example/atoll"
+)
+
+// TestErrorsHaveCodes: what goes wrong has a code of docs/guide/trouble.md, and
+// leaves the node working.
+func TestErrorsHaveCodes(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	o := atoll.Options{Dir: filepath.Join(t.TempDir(), "a"), Loopback: true, Limit: 256 << 20}
+	n, err := atoll.Create(ctx, o, atoll.Pool{Name: "codes"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	link, err := n.Put(ctx, strings.NewReader("text"), atoll.PutOptions{Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	invite, err := n.Invite(ctx, atoll.InviteOptions{Uses: 2, TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := o
+	other.Dir = filepath.Join(t.TempDir(), "b")
+	mistyped := []byte(invite)
+	mistyped[40] ^= 1
+	absent := atoll.GUID{7}
+	for want, do := range map[string]func() error{
+		"dir_in_use":  func() error { _, err := atoll.Open(ctx, o); return err },
+		"bad_dir":     func() error { _, err := atoll.Open(ctx, other); return err },
+		"bad_invite":  func() error { _, err := atoll.Join(ctx, other, string(mistyped)); return err },
+		"bad_link":    func() error { _, err := atoll.ParseLink(link.Text()[1:]); return err },
+		"forbidden":   func() error { _, err := n.Get(ctx, link.ForVerify(), io.Discard); return err },
+		"not_found":   func() error { _, err := n.GetBlock(ctx, absent); return err },
+		"bad_request": func() error { _, err := n.Put(ctx, strings.NewReader(""), atoll.PutOptions{K: 1, W: 2}); return err },
+		"cas": func() error {
+			seven := uint64(7)
+			_, _, err := n.PutSigned(ctx, atoll.Signed{Value: []byte("v")}, &seven)
+			return err
+		},
+		"cancelled": func() error {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			_, err := n.Get(ctx, link, io.Discard)
+			return err
+		},
+		"": func() error { _, err := n.Get(ctx, link, io.Discard); return err },
+	} {
+		if err := do(); atoll.Code(err) != want {
+			t.Errorf("code %q, want %q: %v", atoll.Code(err), want, err)
+		}
+	}
+	st, err := n.Status(ctx)
+	if err != nil || st.Blocks != 1 || st.Members != 1 || st.State != "ready" || st.Pool != "codes" {
+		t.Errorf("status: %+v, %v", st, err)
+	}
+	if n.Err() != nil {
+		t.Error(n.Err())
+	}
+	if atoll.Code(errors.New("else")) != "internal" {
+		t.Error("an error of others has a code")
+	}
+	if s := link.String(); strings.Contains(s, link.Text()[20:]) {
+		t.Errorf("a link prints as itself: %s", s)
+	}
+}
