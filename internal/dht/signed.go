@@ -353,7 +353,27 @@ func (n *Node) takeSigned(p *peer, ss []Signed, f func(ok bool)) {
 			return
 		}
 	}
-	n.keepSigned(ss[0].GUID(), ss, f)
+	g := ss[0].GUID()
+	before := n.tree.get(g).ver()
+	n.keepSigned(g, ss, func(ok bool) {
+		held := n.tree.get(g).ver()
+		for i := range ss {
+			if v := versionOf(&ss[i]); v.seq == held.seq && v.hash == held.hash {
+				n.nowHolds(g, p)
+			}
+		}
+		f(ok)
+		if ok && (held.seq != before.seq || held.hash != before.hash) && len(n.calls) < n.cfg.MaxOps/2 {
+			// The rest of the set counts this copy from now on, not from the
+			// next round.
+			set, _, _ := n.view(g, 0)
+			for _, q := range set {
+				if q != n.me {
+					n.tellStray(q, g)
+				}
+			}
+		}
+	})
 }
 
 // keepSigned merges verified records with the one held: the highest (seq,

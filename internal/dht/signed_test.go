@@ -244,3 +244,30 @@ func TestReadRepairAndAny(t *testing.T) {
 		t.Errorf("any: %v %v", r, err)
 	}
 }
+
+// A member comes back with an empty disk: signed blocks are on all members
+// again, and counted, within seconds.
+func TestSignedAfterDiskLoss(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(3)
+	for i := range 20 {
+		if _, err := w.do(w.nodes[i%3], PutSignedCmd{Rec: w.signed(string(rune('a'+i)), 1, "v")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run(machine.Second)
+	if s := w.survey(w.nodes[0]); s.Total.Full != 20 {
+		t.Fatalf("before: %+v", s.Total)
+	}
+	x := w.nodes[1]
+	w.kill(x)
+	clear(x.disk)
+	w.run(5 * machine.Second)
+	w.boot(x)
+	w.run(time20)
+	for _, y := range w.nodes {
+		if s := w.survey(y); s.Total.Full != 20 || s.Total.Unsynced {
+			t.Errorf("after: %+v", s.Total)
+		}
+	}
+}
