@@ -2,7 +2,6 @@ package acceptance
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -350,39 +350,47 @@ func (c *command) end(t *testing.T) (exit int) {
 	return c.cmd.ProcessState.ExitCode()
 }
 
-// underWay waits until a job of this kind runs at member i and has moved so
-// many bytes; with 0 bytes, until none runs.
-func (p *pool) underWay(i int, op string, bytes int64) {
+// underWay waits until a put at member i has acknowledged blocks in its journal.
+func (p *pool) underWay(i int) {
 	p.t.Helper()
-	c := api.NewClient(p.procs[i].dir)
-	defer c.Close()
-	limit := time.After(30 * time.Second)
-	glance := time.NewTicker(2 * time.Millisecond)
-	defer glance.Stop()
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		js, err := c.Jobs(ctx)
-		cancel()
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		running := false
-		for _, j := range js.Jobs {
-			if j.Op == op && j.State == "running" {
-				if running = true; bytes > 0 && j.Progress.Bytes >= bytes {
-					return
-				}
+	p.soon(func() bool {
+		journals, err := filepath.Glob(filepath.Join(p.procs[i].dir, "uploads", "*"))
+		for _, path := range journals {
+			if info, err := os.Stat(path); err == nil && info.Size() > 4<<10 {
+				return true
 			}
 		}
-		if bytes == 0 && !running {
-			return
-		}
+		return err != nil
+	})
+}
+
+// soon looks at a condition often: what it waits for is soon over.
+func (p *pool) soon(holds func() bool) {
+	p.t.Helper()
+	limit := time.After(30 * time.Second)
+	glance := time.NewTicker(time.Millisecond)
+	defer glance.Stop()
+	for !holds() {
 		select {
 		case <-glance.C:
 		case <-limit:
-			p.t.Fatalf("no %s with %d bytes at node %d: %+v", op, bytes, i, js)
+			p.t.Fatal("waited in vain for a transfer to be under way")
 		}
 	}
+}
+
+// idle waits until no job runs at member i.
+func (p *pool) idle(i int) {
+	p.t.Helper()
+	c := api.NewClient(p.procs[i].dir)
+	defer c.Close()
+	p.until(30*time.Second, "the jobs to end", func() bool {
+		js, err := c.Jobs(p.t.Context())
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return !slices.ContainsFunc(js.Jobs, func(j api.Job) bool { return j.State == "running" })
+	})
 }
 
 // TestInterrupted: Ctrl-C ends a put and a get with 130; the same command again
@@ -396,25 +404,30 @@ func TestInterrupted(t *testing.T) {
 	path, out := filepath.Join(p.dir, "in"), filepath.Join(p.dir, "out")
 	sum := writeFile(t, path, size, rnd)
 
-	interrupt := func(i int, op string, args ...string) {
+	interrupt := func(i int, underWay func(), op string, args ...string) {
 		t.Helper()
 		c := p.begin(i, append([]string{op}, args...)...)
-		p.underWay(i, op, 16<<20)
+		underWay()
 		if err := c.cmd.Process.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}
 		if exit := c.end(t); exit != 130 || !strings.Contains(c.errs.String(), "run the same command again to continue") {
 			t.Fatalf("%s, interrupted: exit %d: %s%s", op, exit, c.out.String(), c.errs.String())
 		}
-		p.underWay(i, op, 0)
+		p.idle(i)
 	}
-	interrupt(0, "put", path)
+	interrupt(0, func() { p.underWay(0) }, "put", path)
 	var put api.PutResult
 	p.ok(0, &put, "put", path)
 	if put.Resumed == 0 {
 		t.Errorf("the put did not go on: %+v", put)
 	}
-	interrupt(1, "get", put.Link, "-o", out)
+	interrupt(1, func() {
+		p.soon(func() bool {
+			var part syscall.Stat_t
+			return syscall.Stat(out+".atoll-part", &part) == nil && part.Blocks*512 > 8<<20
+		})
+	}, "get", put.Link, "-o", out)
 	var got api.GetResult
 	p.ok(1, &got, "get", put.Link, "-o", out)
 	if got.Resumed == 0 || got.Size != size {
@@ -427,7 +440,7 @@ func TestInterrupted(t *testing.T) {
 
 	sum = writeFile(t, path, size/2, rnd)
 	c := p.begin(0, "put", path)
-	p.underWay(0, "put", 8<<20)
+	p.underWay(0)
 	p.kill(2)
 	if exit := c.end(t); exit != 0 {
 		t.Fatalf("put while a member was killed: exit %d: %s", exit, c.errs.String())
