@@ -22,25 +22,26 @@ import (
 // world is a pool in memory: a perfect ring, a roster all agree on, disks that
 // survive their node, and commands that wait for their answers.
 type world struct {
-	t       testing.TB
-	net     machinetest.Net
-	cfg     Config
-	nodes   []*tnodeT
-	by      map[id.GUID]*tnodeT
-	span    int // members a node sees around itself; 0: the whole ring
-	pool    [32]byte
-	owner   ed25519.PrivateKey
-	cmds    uint64
-	replies map[uint64]*machine.Effect
-	notes   []any
-	traces  []trace.Event
-	members []id.GUID // roster, sorted
-	revoked map[id.GUID]bool
-	domains map[id.GUID]string
-	verify  Verifier
-	checks  int
-	lag     func(g id.GUID, e machine.Effect) machine.Duration // of disk effects
-	fixed   bool                                               // evictions by hand only
+	t        testing.TB
+	net      machinetest.Net
+	cfg      Config
+	nodes    []*tnodeT
+	by       map[id.GUID]*tnodeT
+	span     int // members a node sees around itself; 0: the whole ring
+	pool     [32]byte
+	owner    ed25519.PrivateKey
+	cmds     uint64
+	replies  map[uint64]*machine.Effect
+	notes    []any
+	traces   []trace.Event
+	members  []id.GUID // roster, sorted
+	revoked  map[id.GUID]bool
+	domains  map[id.GUID]string
+	verify   Verifier
+	checks   int
+	lag      func(g id.GUID, e machine.Effect) machine.Duration // of disk effects
+	usageOff bool                                               // disks are not summed up for each request
+	fixed    bool                                               // evictions by hand only
 }
 
 type tnodeT struct {
@@ -258,6 +259,10 @@ func (x *tnodeT) Wake() machine.Time {
 
 func (x *tnodeT) usage() store.Usage {
 	u := store.Usage{Limit: x.limit}
+	if x.w.usageOff {
+		u.Free, u.Blocks = x.limit, 1
+		return u
+	}
 	for k, v := range x.disk {
 		u.Used += int64(len(v))
 		if k.Family == store.Block {
