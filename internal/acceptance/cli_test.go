@@ -51,8 +51,8 @@ func TestCommands(t *testing.T) {
 	t.Run("look", func(t *testing.T) { lookAround(t, p) })
 	t.Run("check", func(t *testing.T) { checkFiles(t, p, f) })
 	t.Run("dht", func(t *testing.T) { useBlocks(t, p) })
-	t.Run("doctor", func(t *testing.T) { seeDoctor(t, p, f) })
 	t.Run("signed", func(t *testing.T) { useSigned(t, p) })
+	t.Run("doctor", func(t *testing.T) { seeDoctor(t, p, f) })
 	t.Run("leave", func(t *testing.T) { leaveAndRevoke(t, p, f) })
 }
 
