@@ -57,6 +57,7 @@ type pool struct {
 // proc is one member's folder and, while it runs, its process.
 type proc struct {
 	dir    string
+	env    []string // of the process, beside the test's own
 	cmd    *exec.Cmd
 	ended  chan struct{}
 	stderr *syncBuffer
@@ -138,7 +139,7 @@ func (p *pool) start(i int, args ...string) {
 	args = append(args, "--dir", pr.dir, "--json", "--name", fmt.Sprintf("n%d", i), "--domain", fmt.Sprintf("d%d", i))
 	cmd := exec.Command(program, append(args, p.flags...)...)
 	pr.stderr = &syncBuffer{}
-	cmd.Stderr = pr.stderr
+	cmd.Env, cmd.Stderr = append(os.Environ(), pr.env...), pr.stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -176,6 +177,15 @@ func (p *pool) signal(i int, sig syscall.Signal) {
 		pr.cpu += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
 	pr.cmd = nil
+}
+
+// stopAll ends all members at once, as operators do.
+func (p *pool) stopAll() {
+	var all sync.WaitGroup
+	for i := range p.procs {
+		all.Go(func() { p.stop(i) })
+	}
+	all.Wait()
 }
 
 func (p *pool) killAll() {

@@ -110,7 +110,7 @@ func Main(h Hooks) int {
 	a := &app{hooks: h, in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	a.outTTY, a.errTTY = isTerminal(os.Stdout), isTerminal(os.Stderr)
 	a.inTTY = isTerminal(os.Stdin)
-	return a.run(ctx, os.Args[1:])
+	return profiled(os.Stderr, func() int { return a.run(ctx, os.Args[1:]) })
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

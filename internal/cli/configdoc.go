@@ -60,5 +60,12 @@ run ` + "`go test ./internal/cli -run ConfigDoc -rewrite`" + `.
 		}
 		fmt.Fprintf(&b, "| %s | %s | `%s` | %s | %s | %s |\n", key, flag, s.env(), def, unit, s.meaning)
 	}
+	b.WriteString(`
+## Diagnostics
+
+| Variable | Meaning |
+| --- | --- |
+| ` + "`" + profileEnv + "`" + ` | file to which the process, of any command, writes its CPU profile at its end, for ` + "`go tool pprof`" + ` |
+`)
 	return b.String()
 }
