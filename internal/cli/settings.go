@@ -113,7 +113,7 @@ var settings = []setting{
 	{key: "dht.any", commands: "dht get", flag: "any", kind: kindTruth, def: "false", meaning: "take the first valid value of a signed block, not the newest"},
 
 	{key: "sim.scenario", commands: "sim", flag: "scenario", kind: kindText, meaning: "scenario to run"},
-	{key: "sim.seeds", commands: "sim", flag: "seeds", kind: kindNumber, def: "1", unit: "runs", meaning: "run so many seeds, from --seed on, where the scenario can"},
+	{key: "sim.seeds", commands: "sim,sim overlay", flag: "seeds", kind: kindNumber, def: "1", unit: "runs", meaning: "run so many seeds, from --seed on, and sum up"},
 	{key: "sim.quick", commands: "sim", flag: "quick", kind: kindTruth, def: "false", meaning: "a smaller run"},
 	{key: "sim.shrink", commands: "sim", flag: "shrink", kind: kindTruth, def: "false", meaning: "reduce a failing run", later: true},
 	{key: "sim.seed", commands: "sim,sim overlay,sim figures", flag: "seed", kind: kindNumber, def: "1", meaning: "seed of all randomness: the same seed gives the same run"},

@@ -85,7 +85,8 @@ lookups, loops, two owners of one key, leaf sets that do not settle. Figures are
 printed beside those published for MSPastry.`,
 		Example: `
 			atoll sim overlay
-			atoll sim overlay --nodes 300 --churn none --loss 0 --for 10m --seed 3`,
+			atoll sim overlay --nodes 300 --churn none --loss 0 --for 10m --seed 3
+			atoll sim overlay --seeds 20`,
 	}, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 		switch e := str(cmd, "engine"); e {
 		case "pastry":
@@ -103,6 +104,10 @@ printed beside those published for MSPastry.`,
 			return wrong("%w", err)
 		}
 		a.checkCommit(cmd)
+		seeds := int(number(cmd, "seeds"))
+		if seeds > 1 && str(cmd, "trace") != "" {
+			return usage(cmd, "--trace is of one seed: leave --seeds out")
+		}
 		var w *bufio.Writer
 		if path := str(cmd, "trace"); path != "" {
 			f, err := os.Create(path)
@@ -113,7 +118,13 @@ printed beside those published for MSPastry.`,
 			w = bufio.NewWriter(f)
 			c.Log = w
 		}
-		r, err := sim.RunOverlay(ctx, c, a.simProgress())
+		var r sim.Report
+		var err error
+		if seeds > 1 {
+			r, err = sim.RunOverlaySeeds(ctx, c, seeds, a.simProgress())
+		} else {
+			r, err = sim.RunOverlay(ctx, c, a.simProgress())
+		}
 		a.endProgress()
 		if err != nil {
 			return err
@@ -218,6 +229,10 @@ func (a *app) simProgress() func(sim.Progress) {
 		return nil
 	}
 	return func(p sim.Progress) {
+		if p.Left > 0 {
+			fmt.Fprintf(a.err, "\r\x1b[K%s, %s left", p.Phase, p.Left.Round(time.Second))
+			return
+		}
 		fmt.Fprintf(a.err, "\r\x1b[K%s: %s of %s, %s", p.Phase, p.At.Round(time.Second), p.End.Round(time.Second), plural(int64(p.Nodes), "node"))
 	}
 }

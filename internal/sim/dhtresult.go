@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -122,51 +120,24 @@ type SwarmResult struct {
 	Hashes    []string          `json:"trace_hashes,omitempty"`
 }
 
-// RunSwarm runs seeds from, from+1, … of cfg, on all cores: each run by itself
-// has one goroutine.
+// RunSwarm runs seeds from, from+1, … of cfg on all cores.
 func RunSwarm(ctx context.Context, cfg DHTConfig, from uint64, seeds int, progress func(Progress)) (*SwarmResult, error) {
 	began := time.Now()
-	results := make([]*DHTResult, seeds)
-	errs := make([]error, seeds)
-	next := make(chan int)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	done := 0
-	for range min(seeds, runtime.GOMAXPROCS(0)) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for i := range next {
-				c := cfg
-				c.Seed = from + uint64(i)
-				results[i], errs[i] = RunDHT(ctx, c, nil)
-				mu.Lock()
-				done++
-				if progress != nil {
-					progress(Progress{Phase: fmt.Sprintf("seed %d of %d", done, seeds), Nodes: results[i].nodes()})
-				}
-				mu.Unlock()
-			}
-		}()
+	results, err := eachSeed(ctx, from, seeds, progress, func(seed uint64) (*DHTResult, error) {
+		c := cfg
+		c.Seed = seed
+		return RunDHT(ctx, c, nil)
+	})
+	if err != nil {
+		return nil, err
 	}
-	for i := range seeds {
-		if ctx.Err() != nil {
-			break
-		}
-		next <- i
-	}
-	close(next)
-	wg.Wait()
 	res := &SwarmResult{
 		Scenario: cfg.name, From: from, Seeds: seeds, Passed: true,
 		Broken: make(map[string]int), Partial: ctx.Err() != nil,
 	}
 	var counts FaultCounts
 	var gets int64
-	for i, r := range results {
-		if errs[i] != nil {
-			return nil, errs[i]
-		}
+	for _, r := range results {
 		if r == nil {
 			continue
 		}
@@ -201,13 +172,6 @@ func RunSwarm(ctx context.Context, cfg DHTConfig, from uint64, seeds int, progre
 	res.NotFound = rate(int64(res.Broken["not found"]), gets)
 	res.RealS = time.Since(began).Seconds()
 	return res, nil
-}
-
-func (r *DHTResult) nodes() int {
-	if r == nil {
-		return 0
-	}
-	return r.Config.Nodes
 }
 
 // Print writes the result as a table for people.

@@ -90,7 +90,8 @@ type Progress struct {
 	Phase string
 	At    time.Duration // virtual time
 	End   time.Duration
-	Nodes int // ready nodes
+	Nodes int           // ready nodes
+	Left  time.Duration // real time, of many seeds; 0: not known
 }
 
 // RunOverlay runs cfg. When ctx ends early the result is partial and marked so.

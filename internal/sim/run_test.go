@@ -52,6 +52,33 @@ func TestOverlayReplay(t *testing.T) {
 	}
 }
 
+// TestOverlaySeeds: the sum of seeds is what each of them gives alone.
+func TestOverlaySeeds(t *testing.T) {
+	cfg := DefaultOverlay()
+	cfg.Nodes, cfg.Duration, cfg.Lookups, cfg.Seed = 40, 2*time.Minute, 0.1, 7
+	all, err := RunOverlaySeeds(t.Context(), cfg, 3, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var best, owned int64
+	for i, r := range all.Runs {
+		c := cfg
+		c.Seed += uint64(i)
+		one, err := RunOverlay(t.Context(), c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if one.TraceHash != r.TraceHash {
+			t.Errorf("seed %d has another history beside others", c.Seed)
+		}
+		best, owned = best+one.WrongBest.Of, owned+one.WrongOwned.Of
+	}
+	if len(all.Runs) != 3 || all.Partial || !all.Passed || all.WrongBest.Of != best || all.WrongOwned.Of != owned || best == 0 {
+		t.Errorf("%d runs, partial %v, passed %v, deliveries %d and %d of %d and %d", len(all.Runs), all.Partial, all.Passed,
+			all.WrongBest.Of, all.WrongOwned.Of, best, owned)
+	}
+}
+
 func TestOverlayCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cfg := DefaultOverlay()

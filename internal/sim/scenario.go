@@ -19,7 +19,7 @@ var (
 
 // Options change a scenario's run.
 type Options struct {
-	Seeds  int  // dht scenarios: run seeds seed … seed+Seeds−1; 0 or 1: the one
+	Seeds  int  // run seeds seed … seed+Seeds−1; 0 or 1: the one
 	Quick  bool // a smaller run, for tests
 	Encode bool // every message crosses the codec
 
@@ -84,6 +84,14 @@ func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
 		if o.Quick {
 			c.Nodes, c.Duration = min(c.Nodes, 100), min(c.Duration, 20*time.Minute)
 			c.Split = min(c.Split, 5*time.Minute)
+		}
+		if o.Seeds > 1 {
+			r, err := RunOverlaySeeds(ctx, c, o.Seeds, progress)
+			if err != nil {
+				return nil, err
+			}
+			r.Scenario = name
+			return r, nil
 		}
 		r, err := RunOverlay(ctx, c, progress)
 		if err != nil {
