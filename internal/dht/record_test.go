@@ -6,6 +6,7 @@ import (
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/wire"
 )
 
@@ -23,7 +24,10 @@ func sampleCert() StoreCert {
 }
 
 func sampleReceipt() Receipt {
-	r := Receipt{Pool: [32]byte{1}, GUID: id.FromPrefix("aa"), Stamp: 7, Role: RoleStandIn, Synced: 9}
+	r := Receipt{
+		Pool: [32]byte{1}, GUID: id.FromPrefix("aa"), Owner: pub(ownerKey(3)), Claim: [16]byte{4}, Stamp: 7,
+		Node: id.FromPrefix("bb"), Role: RoleStandIn, Synced: 9,
+	}
 	r.SignWith(signer(ownerKey(4)))
 	return r
 }
@@ -136,14 +140,15 @@ func sampleMessages() []machine.Message {
 	return []machine.Message{
 		&locateMsg{1, id.FromPrefix("cc"), true},
 		&locatedMsg{1, id.FromPrefix("cc"), id.Arc{Lo: lo, Hi: hi}, 1, []place{{h, 30, "rack"}}},
-		&putMsg{req: 1, cert: cb, block: b, w: 2, left: 3},
+		&putMsg{req: 1, roster: [32]byte{2}, left: 3, w: 2, cert: cb, block: b, sum: matches},
 		&putAckMsg{1, false, true, []Receipt{r}},
-		&copyMsg{req: 1, role: RoleStandIn, guid: GUIDOf(b), certs: []StoreCert{cb}, block: b},
-		&copyMsg{req: 1, role: RoleReplica, guid: rm.GUID, tombs: []Remove{rm}},
+		&putAckMsg{1, true, false, nil},
+		&copyMsg{req: 1, role: RoleStandIn, guid: GUIDOf(b), certs: []StoreCert{cb}, block: b, sum: matches},
+		&copyMsg{req: 1, role: RoleReplica, guid: rm.GUID, tombs: []Remove{rm}, block: []byte{}, sum: matches},
 		&copyAckMsg{1, lo, false, 9, []Receipt{r}},
 		&getMsg{1, lo},
-		&blockMsg{req: 1, guid: GUIDOf(b), state: have, block: b},
-		&blockMsg{req: 1, guid: lo, state: pointer, others: []*id.Handle{h}},
+		&blockMsg{req: 1, guid: GUIDOf(b), state: have, block: b, sum: matches},
+		&blockMsg{req: 1, guid: lo, state: pointer, block: []byte{}, others: []*id.Handle{h}, sum: matches},
 		&headMsg{1, []id.GUID{lo, hi}},
 		&headAckMsg{1, []head{{have, RoleReplica, true, 1, 5, 6}}},
 		&removeMsg{1, [32]byte{2}, 5, true, rm},
@@ -156,12 +161,15 @@ func sampleMessages() []machine.Message {
 		&wantMsg{1, true, []id.GUID{lo}},
 		&offerMsg{1, true, []offered{{guid: rm.GUID, certs: []StoreCert{c}, tombs: []Remove{rm}}, {guid: s.GUID(), signed: []Signed{s}}}},
 		&refuseMsg{1, codeRemoved, 2, 3, []*id.Handle{h}, "why"},
-		&putSignedMsg{req: 1, stage: stageRoot, hasCAS: true, cas: 4, rec: s},
+		&putSignedMsg{1, [32]byte{2}, 3, stageRoot, true, 4, s, s.GUID()},
 		&putSignedAckMsg{1, 2, []Receipt{r}},
 		&getSignedMsg{1, [32]byte{1}, lo},
 		&signedIsMsg{1, s.GUID(), have, true, []Signed{s}},
 		&surveyMsg{1, lo},
-		&surveyAckMsg{1, MemberSurvey{Blocks: 1, Unsynced: true}},
+		&surveyAckMsg{1, MemberSurvey{
+			Blocks: 1, Full: 2, Degraded: 3, BelowW: 4, Lost: 5, RepairQueued: 6, RepairBytes: 7, RepairRate: 8,
+			Usage: store.Usage{Limit: 9, Used: 10, Reserve: 11, Free: 12, Blocks: 13}, Unsynced: true,
+		}},
 		&challengeMsg{1, lo, [16]byte{1}},
 		&challengeAckMsg{1, have, [32]byte{1}},
 		&pointerMsg{lo, true, h},
