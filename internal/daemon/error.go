@@ -36,7 +36,7 @@ func startError(err error) error {
 		return api.Errorf(api.Full, "up", "", "%w", err)
 	}
 	if c := ident.Code(err); c != api.Internal {
-		return api.Errorf(c, "join", "", "%w", err)
+		return api.Errorf(c, "", "", "%w", err)
 	}
 	return err
 }

@@ -61,6 +61,7 @@ func FuzzQuestion(f *testing.F) {
 	f.Add(EncodeQuestion(Identify{}))
 	f.Add(EncodeQuestion(l.request(f, l.invite(f, 1), 10)))
 	f.Add(EncodeQuestion(&RenewRequest{l.member(f, 10)}))
+	f.Add(EncodeQuestion(&Standing{l.member(f, 10)}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if q, err := ParseQuestion(b); err == nil {
 			sameBytes(t, "question", b, EncodeQuestion(q))
@@ -73,12 +74,16 @@ func FuzzAnswer(f *testing.F) {
 	f.Add((&JoinAnswer{Pool: l.pool, Chain: l.member(f, 10), Seeds: [][]byte{{1}}, Handles: nil}).Encode())
 	f.Add((&JoinAnswer{Refusal: &Refusal{"clock", "text"}}).Encode())
 	f.Add((&Identity{Wall: t0, Pool: l.pool, Chain: l.chain}).Encode())
+	f.Add((&Grounds{Entry: []byte("entry")}).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if a, err := readAnswer(b); err == nil {
 			sameBytes(t, "answer", b, a.Encode())
 		}
 		if a, err := readIdentity(b); err == nil {
 			sameBytes(t, "identity", b, a.Encode())
+		}
+		if g, err := ParseGrounds(b); err == nil {
+			sameBytes(t, "grounds", b, g.Encode())
 		}
 	})
 }

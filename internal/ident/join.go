@@ -22,16 +22,17 @@ const (
 	maxText     = 255
 )
 
-// Question is what a node that is no member yet may ask a member, the body of a
-// transport.Ask: Identify, *JoinRequest or *RenewRequest.
+// Question is what a node that is no member yet, or no longer, may ask a member,
+// the body of a transport.Ask: Identify, *JoinRequest, *RenewRequest or *Standing.
 //
-//	kind u8 (1, 2, 3) · body
+//	kind u8 (1, 2, 3, 4) · body
 type Question interface{ encode() []byte }
 
 const (
 	kindIdentify uint8 = iota + 1
 	kindJoin
 	kindRenew
+	kindStanding
 )
 
 // Identify asks a node who it is, before anything is said about oneself. The
@@ -122,6 +123,21 @@ func (q *RenewRequest) encode() []byte {
 	return w.B
 }
 
+// Standing asks a member that refused the asking node's certificate for the proof
+// that it was revoked: the word of one peer must not stop a node. The answer is
+// Grounds.
+//
+//	version u8 = 1 · chain
+type Standing struct{ Chain Chain }
+
+func (q *Standing) encode() []byte {
+	var w wire.Writer
+	w.U8(kindStanding)
+	w.U8(1)
+	q.Chain.Append(&w)
+	return w.B
+}
+
 // EncodeQuestion is the body of a transport.Ask.
 func EncodeQuestion(q Question) []byte { return q.encode() }
 
@@ -150,6 +166,8 @@ func ParseQuestion(b []byte) (Question, error) {
 		q = j
 	case kindRenew:
 		q = &RenewRequest{Chain: ReadChain(r)}
+	case kindStanding:
+		q = &Standing{Chain: ReadChain(r)}
 	default:
 		r.Fail(wire.ErrVersion)
 	}
@@ -157,6 +175,31 @@ func ParseQuestion(b []byte) (Question, error) {
 		return nil, fmt.Errorf("question: %w", err)
 	}
 	return q, nil
+}
+
+// Grounds answers Standing: the roster entry that bars the chain, signed by who
+// revoked it and checked by package roster. Empty: nothing is held against it.
+//
+//	version u8 = 1 · entry u16+
+type Grounds struct{ Entry []byte }
+
+// Encode is the answer's body.
+func (g *Grounds) Encode() []byte {
+	var w wire.Writer
+	w.U8(1)
+	w.Bytes16(g.Entry)
+	return w.B
+}
+
+// ParseGrounds reads the answer to Standing.
+func ParseGrounds(b []byte) (*Grounds, error) {
+	r := wire.NewReader(b)
+	readVersion(r)
+	g := &Grounds{Entry: r.Bytes16(MaxAnswer)}
+	if err := r.Close(); err != nil {
+		return nil, fmt.Errorf("answer: %w", err)
+	}
+	return g, nil
 }
 
 // Identity answers Identify.

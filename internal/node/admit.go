@@ -13,7 +13,7 @@ import (
 // seedHandles is how many members a joiner is told of.
 const seedHandles = 8
 
-// answer answers Identify, JoinRequest and RenewRequest (20-dht §7). A refusal
+// answer answers Identify, JoinRequest, RenewRequest and Standing (20-dht §7). A refusal
 // is an answer too; only what is no question at all is an error.
 func (n *Node) answer(ctx context.Context, key [32]byte, question []byte) ([]byte, error) {
 	q, err := ident.ParseQuestion(question)
@@ -38,6 +38,16 @@ func (n *Node) answer(ctx context.Context, key [32]byte, question []byte) ([]byt
 			c, err := i.Renew(q, wall)
 			return c, false, err
 		})
+	case *ident.Standing:
+		var g ident.Grounds
+		if q.Chain.Leaf().Node != key {
+			return nil, fmt.Errorf("%w: the standing of another node's key", ident.ErrForbidden)
+		}
+		err := n.withRoster(func(r *roster.Roster) error {
+			g.Entry = r.Grounds(q.Chain)
+			return nil
+		})
+		return g.Encode(), err
 	}
 	return nil, errors.New("not a question")
 }

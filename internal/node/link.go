@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -24,12 +23,12 @@ type link struct {
 	deliver func(from *id.Handle, msg machine.Message, bulk bool)
 	answer  func(ctx context.Context, key [32]byte, question []byte) ([]byte, error)
 	met     func(*id.Handle)
+	barred  func(ident.Chain) error // the roster's CheckChain
 
-	mu      sync.Mutex
-	who     *identity // nil until a member
-	self    *id.Handle
-	digest  [32]byte
-	revoked map[id.GUID]bool
+	mu     sync.Mutex
+	who    *identity // nil until a member
+	self   *id.Handle
+	digest [32]byte
 
 	badFrames atomic.Int64
 	badHellos atomic.Int64
@@ -48,7 +47,7 @@ func (l *link) open(who *identity, self *id.Handle) {
 func (l *link) know(r stack.RosterState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.digest, l.revoked = r.Digest, r.Revoked
+	l.digest = r.Digest
 }
 
 // Hello is what this node says in a handshake.
@@ -68,7 +67,7 @@ func (l *link) Hello() []byte {
 // Admit checks what a peer said.
 func (l *link) Admit(key [32]byte, hello []byte) (*id.Handle, error) {
 	l.mu.Lock()
-	who, revoked := l.who, l.revoked
+	who := l.who
 	l.mu.Unlock()
 	if who == nil {
 		return nil, errNotYet
@@ -79,13 +78,7 @@ func (l *link) Admit(key [32]byte, hello []byte) (*id.Handle, error) {
 		return nil, err
 	}
 	handle, _, err := h.Check(ident.Gate{
-		Pool: who.pool, Min: ident.WireMin, Max: ident.WireMax,
-		Revoked: func(c ident.Chain) error {
-			if g := c.Leaf().GUID(); revoked[g] {
-				return fmt.Errorf("%w: %s", ident.ErrRevoked, g.Short())
-			}
-			return nil
-		},
+		Pool: who.pool, Min: ident.WireMin, Max: ident.WireMax, Revoked: l.barred,
 	}, key, l.wall())
 	if err != nil {
 		l.badHellos.Add(1)

@@ -57,6 +57,7 @@ type Node struct {
 	seeds   []*id.Handle   // of a fresh join
 	creator bool           // this start founded the pool
 
+	doubts    chan *id.Handle // members that refused a link: see standing.go
 	observers observers
 	ready     chan struct{} // closed when the overlay has joined
 	readyOnce sync.Once
@@ -113,7 +114,10 @@ func begin(ctx context.Context, cfg Config, settle func(*Node) error) (_ *Node, 
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg.fill(), ready: make(chan struct{}), left: make(chan struct{}), failed: make(chan struct{})}
+	n := &Node{
+		cfg: cfg.fill(), doubts: make(chan *id.Handle, 1),
+		ready: make(chan struct{}), left: make(chan struct{}), failed: make(chan struct{}),
+	}
 	defer func() {
 		if err != nil {
 			n.Close()
@@ -126,7 +130,7 @@ func begin(ctx context.Context, cfg Config, settle func(*Node) error) (_ *Node, 
 		return nil, err
 	}
 	n.saver = newSaver(n.home, n.cfg.Log)
-	n.link = &link{wall: n.cfg.Wall, deliver: n.deliver, answer: n.answer, met: n.met}
+	n.link = &link{wall: n.cfg.Wall, deliver: n.deliver, answer: n.answer, met: n.met, barred: n.barred}
 	if err = n.listen(); err != nil {
 		return nil, err
 	}
@@ -211,6 +215,7 @@ func (n *Node) openMachine() error {
 	n.link.open(n.who, n.self)
 	n.tasks.Go(n.watchStore)
 	n.tasks.Go(n.renewing)
+	n.tasks.Go(n.asking)
 	seeds, only := n.seeds, n.creator
 	if seeds == nil && !only {
 		seeds, only = others(members, n.GUID())
@@ -239,7 +244,7 @@ func (n *Node) openRoster(seed uint64) (*roster.Roster, error) {
 		return nil, err
 	}
 	if err := r.CheckChain(n.who.chain); err != nil {
-		return nil, fmt.Errorf("this node: %w", err)
+		return nil, n.revoked(err)
 	}
 	return r, nil
 }
@@ -332,6 +337,9 @@ func (n *Node) send(e machine.Effect) {
 	machine.AppendMessage(&w, e.Msg)
 	if err := n.tr.Send(e.To, e.Bulk, w.B); err != nil {
 		n.sendDrops.Add(1)
+		if errors.Is(err, transport.ErrRefused) {
+			n.doubt(e.To)
+		}
 	}
 }
 
@@ -356,7 +364,7 @@ func (n *Node) save(e machine.Effect) {
 		n.link.know(r)
 		n.saver.save(rosterFile, r.Entries)
 		for _, g := range r.Lost {
-			n.tr.Drop(g, true)
+			n.tr.Drop(g, false) // the next handshake tells it why, see link.Admit
 		}
 	default:
 		n.saver.save(tableFile, e.Body.([]byte))
@@ -377,7 +385,10 @@ func (n *Node) trace(e machine.Effect) {
 func (n *Node) halt(err error) {
 	n.failOnce.Do(func() {
 		var e *stack.EpochError
-		if errors.As(err, &e) {
+		switch {
+		case errors.Is(err, ident.ErrRevoked):
+			err = n.revoked(n.stack.Roster().CheckChain(n.chain()))
+		case errors.As(err, &e):
 			if _, jump := n.home.nextEpoch(e.Seen + 1); jump != nil {
 				err = errors.Join(err, jump)
 			} else {
@@ -433,10 +444,10 @@ func (n *Node) Close() {
 		if n.loop != nil {
 			n.loop.close()
 		}
-		n.tasks.Wait()
 		if n.tr != nil {
-			_ = n.tr.Close()
+			_ = n.tr.Close() // ends the questions of tasks
 		}
+		n.tasks.Wait()
 		if n.disk != nil {
 			n.disk.close()
 		}

@@ -173,6 +173,15 @@ func (r *Roster) add(entry []byte, from id.GUID) (bool, error) {
 
 // standing refuses the entries of an admin who was revoked without listing them.
 func (r *Roster) standing(e *Entry, entry []byte) error {
+	if x := r.disavowal(e, entry); x != nil {
+		return fmt.Errorf("%w was revoked before it was seen (%s)", ErrDisavowed, ident.GUIDOf(x.Revoked.Node).Short())
+	}
+	return nil
+}
+
+// disavowal is the revocation of the admin who signed an entry, if it does not
+// list the entry.
+func (r *Roster) disavowal(e *Entry, entry []byte) *held {
 	by, ok := e.issuer()
 	if !ok {
 		return nil
@@ -183,7 +192,7 @@ func (r *Roster) standing(e *Entry, entry []byte) error {
 	}
 	for _, b := range admin.bans {
 		if !b.Revoked.stands(entry) {
-			return fmt.Errorf("%w was revoked before it was seen (%s)", ErrDisavowed, ident.GUIDOf(by).Short())
+			return b
 		}
 	}
 	return nil
@@ -365,9 +374,17 @@ func (n *node) admin() bool {
 }
 
 // revoked: by the root key, or by any admin if the node is none itself.
-func (n *node) revoked() bool {
+func (n *node) revoked() bool { return n.ban() != nil }
+
+// ban is the first revocation of the node that has effect, nil if none has.
+func (n *node) ban() *held {
 	admin := n.admin()
-	return slices.ContainsFunc(n.bans, func(x *held) bool { return x.Revoked.Chain == nil || !admin })
+	for _, x := range n.bans {
+		if x.Revoked.Chain == nil || !admin {
+			return x
+		}
+	}
+	return nil
 }
 
 func (n *node) left() bool { return n.state != nil && n.state.State.Handle == nil }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/zeebo/blake3"
 
@@ -145,18 +146,48 @@ func (r *Roster) OwnerOK(owner [32]byte) bool { return r.now().owners[owner] }
 // revoked, or its certificate was signed by a revoked admin and does not stand.
 // It is the Revoked of an ident.Gate.
 func (r *Roster) CheckChain(c ident.Chain) error {
-	g := c.Leaf().GUID()
-	if n := r.nodes[g]; n != nil && n.revoked() {
-		why := ""
-		for _, x := range n.bans {
-			if x.Revoked.Reason != "" {
-				why = ": " + x.Revoked.Reason
-			}
+	x := r.against(c)
+	if x == nil {
+		return nil
+	}
+	v := x.Revoked
+	by := "the pool's root key"
+	if v.Chain != nil {
+		by = fmt.Sprintf("%s (%s)", v.Chain.Leaf().Name, ident.GUIDOf(v.By).Short())
+	}
+	on := time.UnixMilli(v.At).UTC().Format("2006-01-02 15:04 UTC")
+	why := ""
+	if v.Reason != "" {
+		why = ": " + v.Reason
+	}
+	if g := c.Leaf().GUID(); g != ident.GUIDOf(v.Node) {
+		return fmt.Errorf("%w, who was revoked by %s on %s%s (%s)", ErrDisavowed, by, on, why, g.Short())
+	}
+	return fmt.Errorf("%w by %s on %s%s", ident.ErrRevoked, by, on, why)
+}
+
+// Grounds is the revocation by which CheckChain refuses c, for the node that c is
+// about; nil if c stands. The slice must not be changed.
+func (r *Roster) Grounds(c ident.Chain) []byte {
+	if x := r.against(c); x != nil {
+		return x.bytes
+	}
+	return nil
+}
+
+// against is the revocation that bars a chain: of its node, or else of the admin
+// who signed it.
+func (r *Roster) against(c ident.Chain) *held {
+	if n := r.nodes[c.Leaf().GUID()]; n != nil {
+		if x := n.ban(); x != nil {
+			return x
 		}
-		return fmt.Errorf("%w: %s%s", ident.ErrRevoked, g.Short(), why)
+	}
+	if len(c) != 2 {
+		return nil
 	}
 	e := &Entry{Chain: c}
-	return r.standing(e, e.Encode())
+	return r.disavowal(e, e.Encode())
 }
 
 // Status is where a node stands.

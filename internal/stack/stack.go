@@ -17,6 +17,7 @@ import (
 
 	"atoll.example/atoll/internal/dht"
 	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/kbr"
 	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/overlay/pastry"
@@ -65,7 +66,6 @@ type RosterState struct {
 	Version uint64
 	Entries []byte // roster.Encode
 	Digest  [32]byte
-	Revoked map[id.GUID]bool
 	Lost    []id.GUID // revoked since the last such effect: their links must go
 }
 
@@ -177,17 +177,15 @@ func (n *Node) after(now machine.Time, out []machine.Effect) []machine.Effect {
 	n.acquaint()
 	lost := n.roster.TakeRevoked()
 	for _, g := range lost {
+		if g == n.self.GUID {
+			out = append(out, machine.Effect{Kind: machine.Halt, Err: ident.ErrRevoked})
+			continue
+		}
 		out = n.ring.Forget(now, g, out)
 		out = n.dht.Forget(now, g, out)
 	}
 	out = n.dht.RosterChanged(now, out)
 	s := RosterState{Version: n.kept, Entries: n.roster.Encode(), Digest: n.roster.SetDigest(), Lost: lost}
-	s.Revoked = make(map[id.GUID]bool)
-	for _, info := range n.roster.List() {
-		if info.Status == roster.WasRevoked {
-			s.Revoked[info.GUID] = true
-		}
-	}
 	return append(out, machine.Effect{Kind: machine.Save, ID: SaveRoster, Body: s})
 }
 
