@@ -49,7 +49,7 @@ type DHTResult struct {
 
 func (r *dhtRun) result(took time.Duration) *DHTResult {
 	res := &DHTResult{
-		Scenario: r.cfg.name, Config: r.cfg, Faulty: r.faults.names(), Healed: r.cfg.Seed%10 != 9, Partial: r.partial,
+		Scenario: r.cfg.origin.name, Config: r.cfg, Faulty: r.faults.names(), Healed: r.cfg.Seed%10 != 9, Partial: r.partial,
 		Failures: r.failures, Remarks: r.stat.remarks,
 		NodeHours: float64(r.e.Now()) / float64(machine.Hour) * float64(r.cfg.Nodes),
 		Blocks:    len(r.set.order), AckedPuts: r.set.Acked, AckedRemove: r.set.Removes, AckedWrites: r.reg.Writes,
@@ -58,7 +58,7 @@ func (r *dhtRun) result(took time.Duration) *DHTResult {
 		RepairS: float64(r.converge) / 1e6, Ends: r.stat.ends, Faults: r.e.Faults.Map(), counts: r.e.Faults,
 		TraceHash: r.e.Hash(), Events: r.e.Events, EventsPerS: float64(r.e.Events) / took.Seconds(), RealS: took.Seconds(),
 		Passed: len(r.failures) == 0,
-		Replay: replayLine(r.cfg.name, r.cfg.Seed),
+		Replay: r.cfg.origin.replay(r.cfg.Seed),
 	}
 	for k, n := range opNames {
 		res.Asked[n], res.Done[n] = r.stat.asked[k], r.stat.ok[k]
@@ -132,7 +132,7 @@ func RunSwarm(ctx context.Context, cfg DHTConfig, from uint64, seeds int, progre
 		return nil, err
 	}
 	res := &SwarmResult{
-		Scenario: cfg.name, From: from, Seeds: seeds, Passed: true,
+		Scenario: cfg.origin.name, From: from, Seeds: seeds, Passed: true,
 		Broken: make(map[string]int), Partial: ctx.Err() != nil,
 	}
 	var counts FaultCounts

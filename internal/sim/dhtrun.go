@@ -32,12 +32,12 @@ type DHTConfig struct {
 
 	Log io.Writer `json:"-"` // every trace event, a line each
 
-	name string // of the scenario, for the replay line
+	origin origin
 }
 
 // DefaultDHT is one swarm seed: 20 to 60 nodes, 30 node-hours, k = 3.
 func DefaultDHT() DHTConfig {
-	return DHTConfig{Seed: 1, K: 3, NodeHours: 30, OpsPerS: 1.5, name: "dht-swarm"}
+	return DHTConfig{Seed: 1, K: 3, NodeHours: 30, OpsPerS: 1.5, origin: origin{name: "dht-swarm"}}
 }
 
 // Validate returns the first fault of c.

@@ -43,6 +43,8 @@ type OverlayConfig struct {
 	Bugs []string `json:"bugs,omitempty"` // planted bugs, by name
 
 	Log io.Writer `json:"-"` // every trace event and end of a node, a line each
+
+	origin origin // of a scenario; zero where flags made the run
 }
 
 // DefaultOverlay is the run that the first release is judged by, at one seed:

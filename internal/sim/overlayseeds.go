@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -56,7 +57,7 @@ func RunOverlaySeeds(ctx context.Context, cfg OverlayConfig, seeds int, progress
 	if err != nil {
 		return nil, err
 	}
-	res := &OverlaySeeds{Scenario: "overlay", Config: cfg, From: cfg.Seed, Seeds: seeds}
+	res := &OverlaySeeds{Scenario: cmp.Or(cfg.origin.name, "overlay"), Config: cfg, From: cfg.Seed, Seeds: seeds}
 	for _, r := range runs {
 		if r != nil {
 			res.add(r)

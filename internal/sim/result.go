@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -91,7 +92,7 @@ func (r *overlayRun) result(took time.Duration) *Result {
 	span := float64(r.to.Sub(r.from))
 	minutes := float64(r.nodeTime) / float64(machine.Minute)
 	res := &Result{
-		Scenario: "overlay", Config: r.cfg, Partial: r.partial, Failures: c.failures, Remarks: st.remarks,
+		Scenario: cmp.Or(r.cfg.origin.name, "overlay"), Config: r.cfg, Partial: r.partial, Failures: c.failures, Remarks: st.remarks,
 		NodeHours:  minutes / 60,
 		WrongOwned: rate(c.wrongOwned, c.deliveries[1]),
 		WrongBest:  rate(c.wrongBest, c.deliveries[0]),
@@ -140,12 +141,15 @@ func (r *overlayRun) result(took time.Duration) *Result {
 
 // replay is the command that runs cfg again.
 func (c *OverlayConfig) replay() string {
+	if c.origin.name != "" {
+		return c.origin.replay(c.Seed)
+	}
 	s := fmt.Sprintf("atoll sim overlay --nodes %d --topology %s --churn %s --loss %g --lookups %g --for %s --seed %d",
 		c.Nodes, c.Topology, c.Churn, c.Loss, c.Lookups, c.Duration, c.Seed)
 	if c.LeafOnly {
 		s += " --leaf-only"
 	}
-	return s
+	return s + commitFlag()
 }
 
 // buildCommit is the commit the running program was built from, if known.

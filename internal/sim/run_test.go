@@ -79,6 +79,41 @@ func TestOverlaySeeds(t *testing.T) {
 	}
 }
 
+// TestReplayLine: a failure names the command that made the run, whatever
+// made it.
+func TestReplayLine(t *testing.T) {
+	commit := commitFlag() // of the test's own binary: usually none
+	for name, want := range map[string]string{
+		"overlay-kill": "atoll sim --scenario overlay-kill --seed 3 --quick" + commit,
+		"dht-calm":     "atoll sim --scenario dht-calm --seed 3 --quick" + commit,
+	} {
+		s, err := ScenarioByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r, err := s.Run(ctx, 3, Options{Quick: true}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		switch r := r.(type) {
+		case *Result:
+			got = r.Replay
+		case *DHTResult:
+			got = r.Replay
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	c := DefaultOverlay()
+	if got := c.replay(); got != "atoll sim overlay --nodes 1000 --topology sphere --churn poisson:30m --loss 0.05 --lookups 0.01 --for 2h0m0s --seed 1"+commit {
+		t.Error(got)
+	}
+}
+
 func TestOverlayCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cfg := DefaultOverlay()

@@ -72,8 +72,28 @@ func ScenarioByName(name string) (Scenario, error) {
 	return Scenario{}, fmt.Errorf("unknown scenario %q", name)
 }
 
-func replayLine(name string, seed uint64) string {
-	return fmt.Sprintf("atoll sim --scenario %s --seed %d", name, seed)
+// origin is where a configuration comes from, for the line that replays it.
+type origin struct {
+	name  string // of the scenario
+	quick bool
+}
+
+// replay is the command that runs the scenario again with a seed.
+func (o origin) replay(seed uint64) string {
+	line := fmt.Sprintf("atoll sim --scenario %s --seed %d", o.name, seed)
+	if o.quick {
+		line += " --quick"
+	}
+	return line + commitFlag()
+}
+
+// commitFlag names the commit of the running program, if known: a seed gives
+// the same history with the same code.
+func commitFlag() string {
+	if c := buildCommit(); c != "" {
+		return " --commit " + c[:min(12, len(c))]
+	}
+	return ""
 }
 
 func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
@@ -85,20 +105,11 @@ func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
 			c.Nodes, c.Duration = min(c.Nodes, 100), min(c.Duration, 20*time.Minute)
 			c.Split = min(c.Split, 5*time.Minute)
 		}
+		c.origin = origin{name, o.Quick}
 		if o.Seeds > 1 {
-			r, err := RunOverlaySeeds(ctx, c, o.Seeds, progress)
-			if err != nil {
-				return nil, err
-			}
-			r.Scenario = name
-			return r, nil
+			return nilIfErr(RunOverlaySeeds(ctx, c, o.Seeds, progress))
 		}
-		r, err := RunOverlay(ctx, c, progress)
-		if err != nil {
-			return nil, err
-		}
-		r.Scenario, r.Replay = name, replayLine(name, seed)
-		return r, nil
+		return nilIfErr(RunOverlay(ctx, c, progress))
 	}}
 }
 
@@ -109,7 +120,7 @@ func dhtScenario(name, about string, faults []string) Scenario {
 		if o.NodeHours > 0 {
 			c.NodeHours = o.NodeHours
 		}
-		c.name = name
+		c.origin = origin{name, o.Quick}
 		if o.Quick {
 			c.Nodes, c.NodeHours = 20, 10
 		}
