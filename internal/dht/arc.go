@@ -2,6 +2,7 @@ package dht
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 
 	"atoll.example/atoll/internal/id"
@@ -99,7 +100,38 @@ func (n *Node) domainOf(p *peer) string { return n.m.Domain(p.h.GUID) }
 // neighbours, and what lies between the end and the beginning is unknown.
 type circle struct {
 	nodes []*peer
+	at    []uint64 // the first 64 bits of each one's GUID: enough for most comparisons
 	whole bool
+}
+
+func newCircle(nodes []*peer, whole bool) circle {
+	c := circle{nodes: nodes, at: make([]uint64, len(nodes)), whole: whole}
+	for i, p := range nodes {
+		c.at[i] = leading(&p.h.GUID)
+	}
+	return c
+}
+
+func leading(g *id.GUID) uint64 { return binary.BigEndian.Uint64(g[:8]) }
+
+// after is the number of nodes between the first one and key, clockwise.
+func (c *circle) after(key *id.GUID) int {
+	first, k := &c.nodes[0].h.GUID, leading(key)-c.at[0]
+	lo, hi := 0, len(c.at)
+	for lo < hi {
+		m := int(uint(lo+hi) / 2)
+		d := c.at[m] - c.at[0]
+		before := d < k
+		if d == k || k == 0 {
+			before = c.nodes[m].h.GUID.Sub(*first).Less(key.Sub(*first))
+		}
+		if before {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo
 }
 
 // nearest appends the count nodes nearest to key. False: nodes beyond the ends
@@ -110,40 +142,41 @@ func (c *circle) nearest(dst []*peer, key id.GUID, count int) ([]*peer, bool) {
 	if count == 0 {
 		return dst, false
 	}
-	first := c.nodes[0].h.GUID
-	at := key.Sub(first)
-	right, _ := slices.BinarySearchFunc(c.nodes, at, func(p *peer, k id.GUID) int { return p.h.GUID.Sub(first).Cmp(k) })
+	right := c.after(&key)
 	left := right - 1
-	if !c.whole && right == size {
-		return dst, false
+	if c.whole {
+		left = (left + size) % size
+		right %= size
 	}
-	var dl, dr id.GUID
-	fresh := true
+	k := leading(&key)
 	for range count {
 		if !c.whole && (left < 0 || right >= size) {
 			return dst, false
 		}
-		l, r := c.nodes[(left+2*size)%size], c.nodes[right%size]
-		if fresh {
-			dl, dr = id.Dist(key, l.h.GUID), id.Dist(key, r.h.GUID)
-			fresh = false
+		// Distances rounded down to 2^-64 of the ring; where that cannot tell,
+		// exactly.
+		dl, dr := away(k, c.at[left]), away(k, c.at[right])
+		near := dl < dr
+		if dl-dr+2 <= 4 {
+			near = id.CmpDist(key, c.nodes[left].h.GUID, c.nodes[right].h.GUID) < 0
 		}
-		d := dl.Cmp(dr)
-		if d == 0 {
-			d = l.h.GUID.Cmp(r.h.GUID)
-		}
-		if d < 0 {
-			dst = append(dst, l)
-			left--
-			dl = id.Dist(key, c.nodes[(left+2*size)%size].h.GUID)
+		if near {
+			dst = append(dst, c.nodes[left])
+			if left--; left < 0 && c.whole {
+				left = size - 1
+			}
 		} else {
-			dst = append(dst, r)
-			right++
-			dr = id.Dist(key, c.nodes[right%size].h.GUID)
+			dst = append(dst, c.nodes[right])
+			if right++; right == size && c.whole {
+				right = 0
+			}
 		}
 	}
 	return dst, true
 }
+
+// away is the shorter way between two points, round a ring of 2^64.
+func away(a, b uint64) uint64 { return min(a-b, b-a) }
 
 // candidates are the 4k nodes nearest to key, nil if this node does not know
 // them all. The slice is valid until the next call.
@@ -201,6 +234,7 @@ func (n *Node) rebuild() {
 	cuts := n.cuts()
 	old := n.arcs
 	arcs := make([]*arc, 0, len(old)+8)
+	var from *arc // where the last one came from
 	j := 0
 	for i, lo := range cuts {
 		hi := maxGUID
@@ -218,9 +252,25 @@ func (n *Node) rebuild() {
 		if j < len(old) && !lo.Less(old[j].lo) {
 			was = old[j]
 		}
-		arcs = joinArc(arcs, n.newArc(lo, hi, was, cands))
+		set := pickPeers(n.set[:0], cands, n.cfg.K)
+		n.set = set
+		if l := len(arcs); l > 0 && was != nil && was == from && arcs[l-1].hi.Add(one) == lo && slices.Equal(arcs[l-1].set, set) {
+			arcs[l-1].extend(hi, cands)
+			continue
+		}
+		from = was
+		arcs = joinArc(arcs, n.newArc(lo, hi, was, slices.Clone(set), cands))
 	}
 	n.arcs = arcs
+}
+
+// extend lengthens an arc by a piece that was one with its last piece before
+// and has the same set now.
+func (a *arc) extend(hi id.GUID, cands []*peer) {
+	a.hi, a.dirty = hi, true
+	for _, p := range cands {
+		a.near |= p.bit()
+	}
 }
 
 func (n *Node) knows1(key id.GUID) bool {
@@ -264,7 +314,7 @@ func (n *Node) ringChanged() bool {
 	if !changed && whole == n.circle.whole && slices.Equal(nodes, n.circle.nodes) {
 		return false
 	}
-	n.circle = circle{nodes, whole}
+	n.circle = newCircle(nodes, whole)
 	return true
 }
 
@@ -326,9 +376,8 @@ func (n *Node) cuts() []id.GUID {
 }
 
 // newArc evaluates the set of one piece and takes over what the old arc knew.
-func (n *Node) newArc(lo, hi id.GUID, was *arc, cands []*peer) *arc {
-	a := &arc{lo: lo, hi: hi, rank: -1, due: machine.Never}
-	a.set = pickPeers(cands, n.cfg.K)
+func (n *Node) newArc(lo, hi id.GUID, was *arc, set, cands []*peer) *arc {
+	a := &arc{lo: lo, hi: hi, rank: -1, due: machine.Never, set: set}
 	for _, p := range cands {
 		a.near |= p.bit()
 	}
@@ -384,9 +433,8 @@ func (n *Node) nobodyAway() bool {
 	return leaves >= n.m.Count()
 }
 
-// pickPeers is pick for peers, whose domains are numbered.
-func pickPeers(cands []*peer, k int) []*peer {
-	set := make([]*peer, 0, k)
+// pickPeers is pick for peers, whose domains are numbered; it appends to set.
+func pickPeers(set, cands []*peer, k int) []*peer {
 	for i := 0; i < len(cands) && len(set) < k; i++ {
 		if !slices.ContainsFunc(set, func(p *peer) bool { return p.dom == cands[i].dom }) {
 			set = append(set, cands[i])
@@ -395,8 +443,8 @@ func pickPeers(cands []*peer, k int) []*peer {
 	if len(set) == k || len(set) == len(cands) {
 		return set
 	}
-	chosen := set
-	set = make([]*peer, 0, k)
+	chosen := slices.Clone(set)
+	set = set[:0]
 	fill := min(k, len(cands)) - len(chosen)
 	for _, c := range cands {
 		switch {
@@ -451,7 +499,7 @@ func (n *Node) kEff(k int) int {
 func (n *Node) setOf(a *arc, e *entry) []*peer {
 	if k := int(e.k); k != 0 && k != n.cfg.K {
 		cands, _ := n.circle.nearest(nil, e.guid, 4*k)
-		return pickPeers(cands, k)
+		return pickPeers(nil, cands, k)
 	}
 	return a.set
 }

@@ -42,7 +42,7 @@ func (n *Node) entered(a *arc) bool {
 		}
 	}
 	var must uint64
-	for _, p := range pickPeers(previous, n.cfg.K) {
+	for _, p := range pickPeers(nil, previous, n.cfg.K) {
 		must |= p.bit()
 	}
 	done := true

@@ -42,7 +42,7 @@ func (n *Node) view(key id.GUID, k int) (set, rest []*peer, ok bool) {
 			return nil, nil, false
 		}
 	}
-	set = pickPeers(cands, k)
+	set = pickPeers(make([]*peer, 0, k), cands, k)
 	for _, c := range cands {
 		if !slices.Contains(set, c) {
 			rest = append(rest, c)

@@ -44,6 +44,7 @@ type Node struct {
 	domains   map[string]int32
 	scratch   []*peer
 	scratch2  []*peer
+	set       []*peer // of the piece of ring that rebuild is at
 	roster    [32]byte
 	members   int
 

@@ -55,12 +55,22 @@ func (n *Node) pulseSync() {
 			active++
 		}
 	}
-	for _, entering := range []bool{true, false} {
+	unmet := [2]uint64{} // peers not compared with on arcs entered, on others
+	for _, a := range n.arcs {
+		if a.mine() && !a.synced {
+			unmet[0] |= a.near &^ a.seen
+		}
+		unmet[1] |= a.mask &^ a.seen
+	}
+	for i, entering := range []bool{true, false} {
 		for _, p := range n.circle.nodes {
 			if active >= maxSessions {
 				return
 			}
 			if p == n.me || p.sync.active || p.sync.after > n.now {
+				continue
+			}
+			if unmet[i]&p.bit() == 0 && (entering || p.sync.round > n.now) {
 				continue
 			}
 			if spans := n.spansFor(p, entering); len(spans) > 0 {
