@@ -58,6 +58,7 @@ type NodeOptions struct {
 	QUIC      bool
 	Relay     bool
 	HolePunch bool
+	MDNS      bool
 	Limit     int64 // bytes
 	Preset    string
 	Grace     time.Duration
@@ -206,7 +207,8 @@ func (a *app) run(ctx context.Context, args []string) int {
 
 // signalExit tells how a command ended that a signal ended.
 func (a *app) signalExit(cmd *cobra.Command, sig signalled, err error) int {
-	if err != nil {
+	var said exitError // by what the command has printed
+	if err != nil && !errors.As(err, &said) {
 		e := api.AsError(opOf(cmd), err)
 		hint := ""
 		switch e.Op {
