@@ -101,7 +101,7 @@ func (a *app) nodeOptions(cmd *cobra.Command) (NodeOptions, error) {
 	o := NodeOptions{
 		Dir: a.dir, Nodes: int(number(cmd, "nodes")), Name: str(cmd, "name"), Domain: str(cmd, "domain"),
 		Listen: list(cmd, "listen"), Announce: list(cmd, "announce"), Loopback: truth(cmd, "loopback"),
-		QUIC: truth(cmd, "quic"), Relay: truth(cmd, "relay"), HolePunch: truth(cmd, "hole-punch"),
+		QUIC: truth(cmd, "quic"), Relay: truth(cmd, "relay"), HolePunch: truth(cmd, "hole-punch"), MDNS: truth(cmd, "mdns"),
 		Limit: bytesOf(cmd, "limit"), Preset: str(cmd, "preset"), Grace: duration(cmd, "grace"),
 	}
 	switch {

@@ -65,6 +65,7 @@ var settings = []setting{
 	{key: "quic", commands: "up,join", flag: "quic", kind: kindTruth, def: "true", meaning: "use QUIC beside TCP"},
 	{key: "relay", commands: "up,join", flag: "relay", kind: kindTruth, def: "true", meaning: "reach and be reached through other members where no direct way is found"},
 	{key: "hole-punch", commands: "up,join", flag: "hole-punch", kind: kindTruth, def: "true", meaning: "open direct ways through address translators"},
+	{key: "mdns", commands: "up,join", flag: "mdns", kind: kindTruth, def: "false", meaning: "announce the node on the local network by multicast DNS, and find members there whose addresses have changed"},
 	{key: "log", commands: "up,join", flag: "log", kind: kindText, def: "info", meaning: "what to log on standard error: off, info or debug"},
 	{key: "pool", commands: "up", flag: "pool", kind: kindText, def: "atoll", meaning: "name of the pool made on first use"},
 	{key: "k", commands: "up", flag: "k", kind: kindNumber, def: "3", unit: "copies", meaning: "copies of each block in the pool made on first use, 1 to 8"},

@@ -47,7 +47,7 @@ func (p *process) close() {
 func config(o cli.NodeOptions, i int) node.Config {
 	c := node.Config{
 		Dir: o.Dir, Name: o.Name, Domain: o.Domain, Listen: o.Listen, Announce: o.Announce, Loopback: o.Loopback,
-		NoQUIC: !o.QUIC, NoRelay: !o.Relay, NoHolePunch: !o.HolePunch,
+		NoQUIC: !o.QUIC, NoRelay: !o.Relay, NoHolePunch: !o.HolePunch, MDNS: o.MDNS,
 		Limit: o.Limit, Preset: node.Preset(o.Preset), Grace: o.Grace, Log: o.Log,
 	}
 	if o.Nodes > 1 {

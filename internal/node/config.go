@@ -35,6 +35,9 @@ type Config struct {
 	Loopback bool
 	// NoQUIC, NoRelay and NoHolePunch turn these off.
 	NoQUIC, NoRelay, NoHolePunch bool
+	// MDNS announces the node on the local network, by multicast DNS, and
+	// finds members there whose remembered addresses are old.
+	MDNS bool
 
 	// Limit is what the store may take, in bytes; default 80 % of what is
 	// free at the first start, later what was granted last.

@@ -213,6 +213,9 @@ func (n *Node) openMachine() error {
 	n.disk = newDisk(n.st, n.loop.complete)
 	n.loop.start()
 	n.link.open(n.who, n.self)
+	if n.cfg.MDNS {
+		n.tr.Discover(n.who.pool.ID(), n.isMember)
+	}
 	n.tasks.Go(n.watchStore)
 	n.tasks.Go(n.renewing)
 	n.tasks.Go(n.asking)

@@ -25,6 +25,16 @@ func (n *Node) withRoster(f func(*roster.Roster) error) error {
 	return failed
 }
 
+// isMember reports whether a key is that of a member who may be here.
+func (n *Node) isMember(key [32]byte) (yes bool) {
+	_ = n.loop.do(func(_ machine.Time, _ int64, out []machine.Effect) []machine.Effect {
+		m, ok := n.stack.Roster().Info(ident.GUIDOf(key))
+		yes = ok && (m.Status == roster.Ready || m.Status == roster.Certified)
+		return out
+	})
+	return yes
+}
+
 // handleOf is the best known handle of a member, nil if it is unknown.
 func (n *Node) handleOf(g id.GUID) (h *id.Handle) {
 	_ = n.loop.do(func(_ machine.Time, _ int64, out []machine.Effect) []machine.Effect {

@@ -1,9 +1,10 @@
 // Package p2p implements transport.Transport on libp2p: TCP with TLS 1.3 and
 // yamux, QUIC, circuit relay v2 and hole punching, between nodes that know
 // each other by Ed25519 key. The network is closed: there is no bootstrap
-// list, no public relay, no discovery; only addresses that came in a node
-// handle, an invite or the configuration are dialled, and of those only what
-// the reach policy allows (see reach.go).
+// list and no public relay; only addresses that came in a node handle, an
+// invite or the configuration are dialled, and of those only what the reach
+// policy allows (see reach.go). Discovery by multicast DNS is off unless asked
+// for, and adds addresses of members in our own subnets (see discover.go).
 //
 // # Link
 //
@@ -42,5 +43,5 @@
 //
 // libp2p dials peers by id, but an invite names addresses only: Ask first
 // makes a bare TLS handshake to learn the key (probe.go), then dials that
-// key. Multicast DNS is not built.
+// key.
 package p2p

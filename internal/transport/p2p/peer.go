@@ -239,7 +239,7 @@ func (p *remote) dial() {
 		case <-t.done:
 			continue
 		}
-		err := t.connect(p, addrs, true)
+		err := t.connect(p, addrs)
 		<-t.dialing
 		p.mu.Lock()
 		p.settle(err)
@@ -281,19 +281,24 @@ func (t *Transport) pause(d time.Duration, ch <-chan struct{}) bool {
 	return false
 }
 
-// connect makes one attempt to have a link with p at addrs; checked says that
-// they came from peers and the reach policy applies.
-func (t *Transport) connect(p *remote, addrs []string, checked bool) error {
+// connect makes one attempt to have a link with p at those of addrs that may be
+// dialled, and where multicast DNS has seen it.
+func (t *Transport) connect(p *remote, addrs []string) error {
 	ctx, cancel := context.WithTimeout(t.ctx, dialTime+relayHead+t.times.shake)
 	defer cancel()
 	t.stats.dials.Add(1)
 	list := make([]ma.Multiaddr, 0, len(addrs))
 	for _, a := range addrs {
 		m, err := decodeAddr(a)
-		if err != nil || (checked && !t.reach.allows(m)) || (t.cfg.NoQUIC && isQUIC(m)) {
+		if err != nil || !t.reach.allows(m) || (t.cfg.NoQUIC && isQUIC(m)) {
 			continue
 		}
 		list = append(list, m)
+	}
+	for _, m := range t.seen.of(p.key) {
+		if !ma.Contains(list, m) && !(t.cfg.NoQUIC && isQUIC(m)) {
+			list = append(list, m)
+		}
 	}
 	conn, err := t.dialConn(ctx, p.pid, list)
 	if err != nil {
@@ -320,7 +325,7 @@ func (p *remote) upgrade(now time.Time) {
 	p.upgraded = now
 	go func() {
 		defer p.t.wg.Done()
-		if err := p.t.connect(p, direct, true); err != nil {
+		if err := p.t.connect(p, direct); err != nil {
 			p.t.log.Debug("still on a relayed path", "key", fmt.Sprintf("%x", p.key[:4]), "err", err)
 		}
 	}()

@@ -109,6 +109,19 @@ func (r *reach) allows(m ma.Multiaddr) bool {
 	return within(r.private, ip) || within(r.own, ip)
 }
 
+// near reports whether m is a direct address in a subnet of ours, or loopback
+// that allows would let pass: what multicast DNS can be right about.
+func (r *reach) near(m ma.Multiaddr) bool {
+	ip, ok := ipOf(m)
+	if k := kindOf(m); !ok || k != kindTCP && k != kindQUIC || !r.allows(m) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refresh()
+	return ip.IsLoopback() || within(r.own, ip)
+}
+
 func within(ps []netip.Prefix, ip netip.Addr) bool {
 	for _, p := range ps {
 		if p.Contains(ip) {

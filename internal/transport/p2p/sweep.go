@@ -67,4 +67,5 @@ func (t *Transport) sweepOnce(now time.Time) {
 	t.mu.Unlock()
 	t.gate.sweep(now)
 	t.asks.sweep(now)
+	t.seen.sweep(now)
 }

@@ -48,6 +48,7 @@ type Transport struct {
 	reach *reach
 	gate  *gate
 	asks  *askLimit
+	seen  sightings
 	nat   natState
 
 	ctx    context.Context // of everything the transport does by itself
