@@ -85,13 +85,25 @@ func (s *syncBuffer) String() string {
 // newPool starts num members, which join at once.
 func newPool(t testing.TB, num int, flags ...string) *pool {
 	t.Helper()
+	p := noPool(t, flags...)
+	p.found(num)
+	return p
+}
+
+// noPool is a pool before its first member, who could want a folder of its own.
+func noPool(t testing.TB, flags ...string) *pool {
 	p := &pool{t: t, dir: t.TempDir()}
 	p.flags = append([]string{"--loopback", "--quic=false", "--limit", "4GiB"}, flags...)
 	t.Cleanup(p.killAll)
+	return p
+}
+
+// found starts the first num members.
+func (p *pool) found(num int) {
+	p.t.Helper()
 	p.add()
 	p.start(0, "up")
 	p.grow(num - 1)
-	return p
 }
 
 func (p *pool) add() int {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -116,7 +117,12 @@ func (s *Service) Put(ctx context.Context, p api.PutParams, body io.Reader, repo
 func fileError(op, path string, err error) error {
 	var c interface{ Code() string }
 	switch {
-	case errors.As(err, &c):
+	case errors.As(err, &c) && c.Code() == api.Full: // the pool's disks
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // this machine's
+		e := api.Errorf(api.Full, op, path, "%w; make room on this disk", err)
+		e.Message = strings.TrimPrefix(e.Message, op+": ") // Error says it again
+		return e
+	case c != nil:
 	case errors.Is(err, os.ErrNotExist):
 		return api.Errorf(api.NotFound, op, path, "%w", err)
 	case errors.Is(err, os.ErrPermission):
