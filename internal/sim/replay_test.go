@@ -25,7 +25,7 @@ var (
 // TestReplay runs what its flags name, and nothing without them.
 func TestReplay(t *testing.T) {
 	if *replayName == "" {
-		t.Skip("no -scenario given")
+		return
 	}
 	s, err := ScenarioByName(*replayName)
 	if err != nil {

@@ -17,6 +17,9 @@ import (
 func TestRealFullDisk(t *testing.T) {
 	root := os.Getenv("STORE_SMALL_FS")
 	if root == "" {
+		if os.Getenv("ATOLL_REQUIRE") == "all" {
+			t.Fatal("required, but STORE_SMALL_FS names no small file system")
+		}
 		t.Skip("needs a small file system in STORE_SMALL_FS")
 	}
 	dir := filepath.Join(root, "store")
