@@ -181,7 +181,7 @@ func (p *process) more(ctx context.Context, o cli.NodeOptions) error {
 			c.Loopback = o.Loopback
 		}
 		n, err := node.Open(ctx, c)
-		if errors.Is(err, node.ErrNotMade) {
+		if errors.Is(err, node.ErrNotMade) || errors.Is(err, node.ErrPending) {
 			var invite string
 			if invite, _, err = p.nodes[0].Invite(node.InviteTerms{}); err == nil {
 				n, err = node.Join(ctx, c, invite)

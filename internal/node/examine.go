@@ -24,6 +24,9 @@ func BackupFolder(dir, path string) error {
 		return err
 	}
 	defer h.close()
+	if err := h.member(); err != nil {
+		return err
+	}
 	return h.backup(path)
 }
 
@@ -37,12 +40,15 @@ func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error
 		return nil, err
 	}
 	defer h.close()
+	switch err := h.member(); {
+	case errors.Is(err, ErrPending):
+		return []Finding{{Check: "folder", Detail: h.dir + ": " + ErrPending.Text, Fix: "run it again: atoll join INVITE"}}, nil
+	case err != nil:
+		return []Finding{{Check: "folder", Detail: h.dir + " holds no node", Fix: "make one with: atoll up, or: atoll join INVITE"}}, nil
+	}
 	who, err := h.keys()
 	if err == nil {
 		err = h.membership(who)
-	}
-	if errors.Is(err, ErrNotMade) {
-		return []Finding{{Check: "folder", Detail: h.dir + " holds no node", Fix: "make one with: atoll up, or: atoll join INVITE"}}, nil
 	}
 	if err != nil {
 		return []Finding{{Check: "identity", Detail: err.Error(), Fix: "restore the member from a backup: atoll doctor --restore FILE"}}, nil

@@ -22,6 +22,7 @@ const (
 
 	knownFile   = "known"      // addresses of the invite, as text: may be dialled although private
 	portFile    = "port"       // on which the node listens unless told otherwise
+	pendingFile = "joining"    // pool of a join that has begun; of no account once there is a member
 	memberFile  = "member"     // pool record and certificate chain
 	rosterFile  = "roster"     // entries of the roster
 	tableFile   = "table"      // routing table of the last run
@@ -41,6 +42,7 @@ var (
 	ErrFailed  = &Fault{FaultCode: "disk_failed", Text: "the node stopped here after a disk error"}
 	ErrJumped  = &Fault{FaultCode: "internal", Text: "this node has run before from a later copy of its folder; it now counts on from there: start it again"}
 	ErrMember  = &Fault{FaultCode: "bad_dir", Text: "the folder belongs to a member of a pool already"}
+	ErrPending = &Fault{FaultCode: "bad_dir", Text: "a join began here and has not succeeded"}
 	ErrNotMade = &Fault{FaultCode: "bad_dir", Text: "there is no node in this folder yet"}
 )
 
@@ -127,6 +129,22 @@ func (h *home) has(name string) bool {
 	return err == nil
 }
 
+// member refuses a folder that holds no member.
+func (h *home) member() error {
+	switch {
+	case h.has(memberFile):
+		return nil
+	case h.has(pendingFile):
+		return h.pending()
+	}
+	return fmt.Errorf("%s: %w", h.dir, ErrNotMade)
+}
+
+// pending words ErrPending.
+func (h *home) pending() error {
+	return fmt.Errorf("%s: %w: run \"atoll join INVITE\" again (the same invite still admits this folder), or remove the folder to begin anew", h.dir, ErrPending)
+}
+
 // read returns the content of a file, nil if there is none.
 func (h *home) read(name string) ([]byte, error) {
 	b, err := os.ReadFile(h.path(name))
@@ -156,6 +174,14 @@ func (h *home) write(name string, content []byte) error {
 	}
 	if err != nil {
 		_ = os.Remove(tmp)
+		return err
+	}
+	return syncDir(h.dir)
+}
+
+// remove deletes a file, if it is there.
+func (h *home) remove(name string) error {
+	if err := os.Remove(h.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return syncDir(h.dir)

@@ -76,14 +76,11 @@ func (h *home) key(name string, create bool) (ident.Key, error) {
 	return ident.Key{}, fmt.Errorf("%s: %w", h.path(name), err)
 }
 
-// membership loads pool and certificate into who; ErrNotMade if there are none.
+// membership loads pool and certificate into who. The folder holds a member.
 func (h *home) membership(who *identity) error {
 	b, err := h.read(memberFile)
 	if err != nil {
 		return err
-	}
-	if b == nil {
-		return fmt.Errorf("%s: %w", h.dir, ErrNotMade)
 	}
 	r := wire.NewReader(b)
 	pool, chain := r.Bytes16(1<<16-1), r.Bytes16(1<<16-1)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
+	"syscall"
 	"time"
 
 	"atoll.example/atoll/internal/id"
@@ -56,7 +59,7 @@ const askAgain = time.Second
 // askAll asks one member after the other until one answers. The word of the
 // issuer, or a pool or clock that cannot be right, ends the search.
 func (n *Node) askAll(ctx context.Context, v *ident.Invite, q *ident.JoinRequest) (*ident.JoinAnswer, error) {
-	var tried []error
+	silent := &noAnswer{}
 	for _, addr := range v.Addrs {
 		a, err := n.askToJoin(ctx, v, q, addr)
 		if err == nil {
@@ -67,10 +70,47 @@ func (n *Node) askAll(ctx context.Context, v *ident.Invite, q *ident.JoinRequest
 		if final || errors.Is(err, ident.ErrWrongPool) || errors.Is(err, ident.ErrClock) {
 			return nil, err
 		}
-		tried = append(tried, fmt.Errorf("%s: %w", p2p.FormatAddr(addr), err))
+		silent.add(addr, err)
 	}
-	return nil, fmt.Errorf("%w: no member named in the invite answers (%w); check that the node that gave it runs and can be reached from here",
-		ident.ErrUnavailable, errors.Join(tried...))
+	return nil, silent
+}
+
+// noAnswer says that none of the addresses in an invite led to a certificate.
+type noAnswer struct {
+	tried []string // each address with what came of it
+	errs  []error
+}
+
+func (e *noAnswer) add(addr string, err error) {
+	e.errs = append(e.errs, err)
+	why := err.Error()
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		why = "nothing listens there"
+	case errors.Is(err, transport.ErrUnreachable):
+		why = "no answer"
+	}
+	e.tried = append(e.tried, PlainAddr(p2p.FormatAddr(addr))+" ("+why+")")
+}
+
+func (e *noAnswer) Error() string {
+	if len(e.tried) == 0 {
+		return "the invite names no address"
+	}
+	return "no member named in the invite answers: " + strings.Join(e.tried, ", ") +
+		"; check that the node that gave it runs and can be reached from here"
+}
+
+func (e *noAnswer) Unwrap() []error { return append([]error{ident.ErrUnavailable}, e.errs...) }
+
+// PlainAddr makes an address as p2p.FormatAddr has it, which can be dialled, one
+// for people: host:port, and QUIC where it is that.
+func PlainAddr(s string) string {
+	f := strings.Split(s, "/") // "", ip4, host, udp, port, quic-v1
+	if len(f) == 6 && f[3] == "udp" && f[5] == "quic-v1" {
+		return net.JoinHostPort(f[2], f[4]) + " by QUIC"
+	}
+	return s
 }
 
 func (n *Node) askToJoin(ctx context.Context, v *ident.Invite, q *ident.JoinRequest, addr string) (*ident.JoinAnswer, error) {
@@ -115,5 +155,8 @@ func (n *Node) joined(a *ident.JoinAnswer) error {
 	if err := n.home.write(rosterFile, r.Encode()); err != nil {
 		return err
 	}
-	return n.home.saveMembership(n.who)
+	if err := n.home.saveMembership(n.who); err != nil {
+		return err
+	}
+	return n.home.remove(pendingFile)
 }

@@ -73,28 +73,43 @@ type Node struct {
 // Create makes a pool with this node as its first member and admin, and starts
 // it. The folder must not hold a member yet.
 func Create(ctx context.Context, cfg Config, p PoolParams) (*Node, error) {
-	return begin(ctx, cfg, func(n *Node) error {
-		if n.home.has(memberFile) {
-			return fmt.Errorf("%s: %w; start it with atoll up, or choose another folder with --dir", n.home.dir, ErrMember)
+	vacant := func(h *home) error {
+		switch {
+		case h.has(memberFile):
+			return fmt.Errorf("%s: %w; start it with atoll up, or choose another folder with --dir", h.dir, ErrMember)
+		case h.has(pendingFile):
+			return h.pending()
 		}
+		return nil
+	}
+	return begin(ctx, cfg, vacant, func(n *Node) error {
 		n.creator = true
 		return n.home.found(n.who, p, n.cfg.Name, n.cfg.Domain, n.cfg.Wall())
 	})
 }
 
-// Open starts the member that the folder holds; ErrNotMade if it holds none.
+// Open starts the member that the folder holds. Errors are ErrNotMade if it holds
+// none, ErrPending if a join has begun there and not succeeded.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
-	return begin(ctx, cfg, func(n *Node) error { return n.home.membership(n.who) })
+	return begin(ctx, cfg, (*home).member, func(n *Node) error { return n.home.membership(n.who) })
 }
 
 // Join joins a pool by an invite and starts. Done again with the invite already
-// used by this folder, it is Open.
+// used by this folder, it is Open. A join that fails leaves keys and a note of it:
+// the answer may have been lost and the invite burnt, which then admits these keys
+// alone. Joining again, by this invite or another, goes on with them.
 func Join(ctx context.Context, cfg Config, invite string) (*Node, error) {
 	v, err := ident.ParseInvite(invite)
 	if err != nil {
 		return nil, err
 	}
-	return begin(ctx, cfg, func(n *Node) error {
+	note := func(h *home) error {
+		if h.has(memberFile) {
+			return nil
+		}
+		return h.write(pendingFile, fmt.Appendf(nil, "%x\n", v.Pool))
+	}
+	return begin(ctx, cfg, note, func(n *Node) error {
 		if n.home.has(memberFile) {
 			if err := n.home.membership(n.who); err != nil {
 				return err
@@ -109,8 +124,9 @@ func Join(ctx context.Context, cfg Config, invite string) (*Node, error) {
 }
 
 // begin opens the folder and the network, has membership settled, and starts
-// the machine. On error everything is closed again.
-func begin(ctx context.Context, cfg Config, settle func(*Node) error) (_ *Node, err error) {
+// the machine. Before keys are made enter may refuse the folder. On error
+// everything is closed again.
+func begin(ctx context.Context, cfg Config, enter func(*home) error, settle func(*Node) error) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -124,6 +140,9 @@ func begin(ctx context.Context, cfg Config, settle func(*Node) error) (_ *Node, 
 		}
 	}()
 	if n.home, err = openHome(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err = enter(n.home); err != nil {
 		return nil, err
 	}
 	if n.who, err = n.home.keys(); err != nil {

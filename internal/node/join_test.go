@@ -1,0 +1,103 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"atoll.example/atoll/internal/ident"
+)
+
+// TestFailedJoin: a folder in which a join failed does not found a pool, nor does
+// one that was made for it. The same invite, burnt by an answer that was lost,
+// still admits the folder's keys, and nobody else; another invite does too.
+func TestFailedJoin(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	p := startPool(t, 1)
+	invite, _, err := p.nodes[0].Invite(InviteTerms{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foundersCfg := p.nodes[0].cfg
+	p.nodes[0].Close()
+
+	dir := t.TempDir()
+	first, second, third := testConfig(dir, "first"), testConfig(dir, "second"), testConfig(dir, "third")
+	for _, cfg := range []Config{first, second} {
+		if _, err := Join(ctx, cfg, invite); !errors.Is(err, ident.ErrUnavailable) {
+			t.Fatalf("join while nobody is there: %v", err)
+		} else if !strings.HasPrefix(err.Error(), "no member named in the invite answers: 127.0.0.1:") || !strings.Contains(err.Error(), "(nothing listens there); check") {
+			t.Fatalf("words of a failed join: %v", err)
+		}
+		if _, err := Open(ctx, cfg); !errors.Is(err, ErrPending) {
+			t.Fatalf("open after a failed join: %v", err)
+		}
+		if _, err := Create(ctx, cfg, PoolParams{K: 3, Overlay: ident.Pastry}); !errors.Is(err, ErrPending) {
+			t.Fatalf("create after a failed join: %v", err)
+		}
+	}
+
+	if p.nodes[0], err = Open(ctx, foundersCfg); err != nil {
+		t.Fatal(err)
+	}
+	burn(t, p.nodes[0], first, invite)
+	if _, err := Join(ctx, second, invite); !errors.Is(err, ident.ErrInviteUsed) {
+		t.Fatalf("a used invite admits another folder: %v", err)
+	}
+	again, _, err := p.nodes[0].Invite(InviteTerms{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cfg, invite := range map[*Config]string{&first: invite, &second: again} {
+		n, err := Join(ctx, *cfg, invite)
+		if err != nil {
+			t.Fatalf("join of %s: %v", cfg.Name, err)
+		}
+		if n.home.has(pendingFile) {
+			t.Errorf("%s is a member, and its join still pending", cfg.Name)
+		}
+		n.Close()
+	}
+	if _, err := Examine(ctx, third.Dir, false); err != nil {
+		t.Fatal(err)
+	}
+	h, err := openHome(third.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	if h.has(nodeKeyFile) {
+		t.Error("looking at an empty folder made keys in it")
+	}
+}
+
+// burn has the issuer answer the join of a folder, and loses the answer.
+func burn(t *testing.T, issuer *Node, cfg Config, invite string) {
+	t.Helper()
+	h, err := openHome(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	who, err := h.keys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := ident.ParseInvite(invite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := ident.NewJoinRequest(v, ident.Subject{
+		Node: who.node.Public(), Owner: who.owner.Public(), Name: cfg.Name, Domain: cfg.Domain,
+	}, issuer.cfg.Wall())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = issuer.issue(func(i *ident.Issuer) (ident.Chain, bool, error) { return i.Issue(q, issuer.cfg.Wall()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
