@@ -2,6 +2,7 @@ package dht
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"atoll.example/atoll/internal/id"
@@ -228,7 +229,19 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// FuzzHeadRecord: kind and time of storing are for people, and not decoded.
 func FuzzHeadRecord(f *testing.F) {
 	f.Add(encodeHead(block(1, 100), RoleReplica, 5))
-	f.Fuzz(func(_ *testing.T, b []byte) { _, _, _ = decodeHead(b) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		size, role, err := decodeHead(b)
+		if err != nil {
+			return
+		}
+		again := bytes.Clone(b)
+		binary.BigEndian.PutUint32(again[2:], size)
+		again[0], again[6] = recordVersion, byte(role)
+		if len(b) != headRecordSize || !bytes.Equal(again, b) {
+			t.Errorf("%x is taken for %d bytes as %d", b, size, role)
+		}
+	})
 }

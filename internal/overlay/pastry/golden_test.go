@@ -1,9 +1,7 @@
 package pastry
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,31 +10,33 @@ import (
 	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/machine/machinetest"
 	"atoll.example/atoll/internal/trace"
+	"atoll.example/atoll/internal/wire/wiretest"
 )
-
-var rewrite = flag.Bool("rewrite", false, "rewrite the golden conversations; then read the diff")
 
 // golden compares what nodes said to each other with testdata/name.txt.
 func golden(t *testing.T, name string, lines []string) {
 	t.Helper()
-	got := strings.Join(lines, "\n") + "\n"
-	file := filepath.Join("testdata", name+".txt")
-	if *rewrite {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
+	wiretest.Text(t, filepath.Join("testdata", name+".txt"), strings.Join(lines, "\n")+"\n")
+}
+
+// TestGoldenBytes: nodes of two releases understand each other, and a node the
+// table that an earlier release saved.
+func TestGoldenBytes(t *testing.T) {
+	saved := savedTable{
+		pool: [32]byte{1}, n: 9, widths: []byte{4},
+		nodes: []savedNode{{handle(guidN(1), 1), 5, 6, partTable}, {handle(guidN(2), 1), 7, 8, partLeaf}},
+	}
+	all := []wiretest.Sample{{Name: "saved table", Value: &saved, Bytes: saved.encode(), Decode: wiretest.Decoder(decodeSaved)}}
+	seen := make(map[uint8]bool)
+	for _, m := range samples() {
+		name := fmt.Sprintf("message %d %s", m.Kind(), strings.TrimPrefix(fmt.Sprintf("%T", m), "*pastry."))
+		if seen[m.Kind()] {
+			name += ", empty"
 		}
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
+		seen[m.Kind()] = true
+		all = append(all, wiretest.Sample{Name: name, Value: m, Bytes: encode(m), Decode: wiretest.Decoder(Decode)})
 	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("conversation differs from %s (run with -rewrite and read the diff):\n%s", file, got)
-	}
+	wiretest.Bytes(t, "pastry", all)
 }
 
 // converse records a pool's conversation: one line per message or event.

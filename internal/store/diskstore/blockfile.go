@@ -389,5 +389,6 @@ func parseBlockName(name string) (number uint64, suffix string, ok bool) {
 		suffix = tempSuffix
 	}
 	number, err := strconv.ParseUint(stem, 16, 64)
-	return number, suffix, err == nil && len(stem) == 16
+	// Only the one way we write a number: a stranger's file is not swept.
+	return number, suffix, err == nil && stem == fmt.Sprintf("%016x", number)
 }

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -44,13 +46,7 @@ func Bytes(t *testing.T, name string, samples []Sample) {
 	var file strings.Builder
 	fmt.Fprintf(&file, "Golden bytes of %s, format %s: a difference needs a version step.\n", name, Version)
 	for _, s := range samples {
-		fmt.Fprintf(&file, "\n%s\n", s.Name)
-		digits := hex.EncodeToString(s.Bytes)
-		for len(digits) > 0 {
-			n := min(96, len(digits))
-			fmt.Fprintf(&file, "    %s\n", digits[:n])
-			digits = digits[n:]
-		}
+		fmt.Fprintf(&file, "\n%s\n%s", s.Name, show(s.Bytes))
 	}
 	path := filepath.Join(top(t), "testdata", "golden", Version, name+".txt")
 	kept := parse(t, Text(t, path, file.String()))
@@ -68,6 +64,19 @@ func Bytes(t *testing.T, name string, samples []Sample) {
 	}
 }
 
+// show renders bytes: text as a Go string, all else as hexadecimal digits, 48
+// bytes a line.
+func show(b []byte) string {
+	if strings.IndexFunc(string(b), func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) < 0 {
+		return fmt.Sprintf("    %q\n", b)
+	}
+	var lines strings.Builder
+	for part := range slices.Chunk(b, 48) {
+		fmt.Fprintf(&lines, "    %x\n", part)
+	}
+	return lines.String()
+}
+
 // parse returns the bytes of each sample in a golden file.
 func parse(t *testing.T, text string) map[string][]byte {
 	t.Helper()
@@ -75,12 +84,15 @@ func parse(t *testing.T, text string) map[string][]byte {
 	name := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
-		digits, ok := strings.CutPrefix(line, "    ")
+		value, ok := strings.CutPrefix(line, "    ")
 		if !ok {
 			name = line
 			continue
 		}
-		b, err := hex.DecodeString(digits)
+		b, err := hex.DecodeString(value)
+		if text, terr := strconv.Unquote(value); terr == nil {
+			b, err = []byte(text), nil
+		}
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -7,10 +7,19 @@ import (
 
 // What Bytes writes, it reads back.
 func TestGoldenFile(t *testing.T) {
-	text := "Golden bytes of x.\n\none\n    0102\n    03\n\nnone\n\ntwo\n    ff\n"
-	kept := parse(t, text)
-	if len(kept) != 2 || string(kept["one"]) != "\x01\x02\x03" || string(kept["two"]) != "\xff" {
-		t.Errorf("%x", kept)
+	samples := map[string]string{"text": "atoll:r1:\"a\"\n", "bytes": "\x00\xff" + strings.Repeat("x", 100), "one": "\xfe", "digits": "00ff"}
+	file := "Golden bytes of x.\n"
+	for name, b := range samples {
+		file += "\n" + name + "\n" + show([]byte(b))
+	}
+	kept := parse(t, file)
+	if len(kept) != len(samples) {
+		t.Errorf("%d samples of %d", len(kept), len(samples))
+	}
+	for name, b := range samples {
+		if string(kept[name]) != b {
+			t.Errorf("%s: %q from\n%s", name, kept[name], file)
+		}
 	}
 }
 

@@ -1,0 +1,138 @@
+package diskstore
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/store"
+	"atoll.example/atoll/internal/wire/wiretest"
+)
+
+// envelope is what parseEnvelope returns.
+type envelope struct {
+	r     record
+	value []byte
+}
+
+func sampleKey() store.Key {
+	return store.Key{Family: store.Claim, GUID: id.FromPrefix("65a1fc"), Sub: "sub"}
+}
+
+// TestGoldenBytes: a store of an earlier release opens. What Pebble makes of
+// these keys and values is Pebble's to keep readable.
+func TestGoldenBytes(t *testing.T) {
+	k := sampleKey()
+	key, pool, value := appendKey(nil, k), tag{1, 2}, []byte("value")
+	open := wiretest.Decoder(func(b []byte) (envelope, error) {
+		r, v, err := parseEnvelope(pool, key, b)
+		return envelope{r, v}, err
+	})
+	inline := envelope{record{form: formInline, length: len(value), sum: checksum(value)}, value}
+	inFile := envelope{r: record{form: formFile, length: len(value), sum: checksum(value), file: 7}}
+	c := counters{used: 1 << 33, blocks: 5, group: 6}
+	fs := vfs.NewMem()
+	d, err := openFolder(fs, "dir", &Options{Pool: []byte{0xab, 0xcd}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	format, err := readFile(fs, d.path(formatName), 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	orNot := func(ok bool) error {
+		if !ok {
+			return store.ErrCorrupt
+		}
+		return nil
+	}
+	wiretest.Bytes(t, "diskstore", []wiretest.Sample{
+		{Name: "file FORMAT", Value: nil, Bytes: format, Decode: func(b []byte) (any, error) {
+			if err := writeFile(fs, "dir", formatName, b); err != nil {
+				return nil, err
+			}
+			return nil, d.checkFormat([]byte{0xab, 0xcd})
+		}},
+		{Name: "key of a record", Value: k, Bytes: key, Decode: wiretest.Decoder(func(b []byte) (store.Key, error) {
+			k, ok := parseKey(b)
+			return k, orNot(ok)
+		})},
+		{Name: "value", Value: inline, Bytes: append(appendEnvelope(nil, pool, key, &inline.r), value...), Decode: open},
+		{Name: "value in a block file", Value: inFile, Bytes: appendEnvelope(nil, pool, key, &inFile.r), Decode: open},
+		{Name: "counters", Value: c, Bytes: c.append(nil), Decode: wiretest.Decoder(func(b []byte) (counters, error) {
+			c, ok := parseCounters(b)
+			return c, orNot(ok)
+		})},
+	})
+}
+
+func FuzzKey(f *testing.F) {
+	f.Add(appendKey(nil, sampleKey()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if k, ok := parseKey(b); ok && !bytes.Equal(appendKey(nil, k), b) {
+			t.Errorf("%x is encoded as %x", b, appendKey(nil, k))
+		}
+	})
+}
+
+func FuzzEnvelope(f *testing.F) {
+	key, pool := appendKey(nil, sampleKey()), tag{1, 2}
+	for _, r := range []record{{form: formInline, length: 5}, {form: formFile, length: 9, file: 7}} {
+		f.Add(append(appendEnvelope(nil, pool, key, &r), "value"...))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, value, err := parseEnvelope(pool, key, b)
+		if err != nil {
+			return
+		}
+		if again := append(appendEnvelope(nil, pool, key, &r), value...); !bytes.Equal(again, b) {
+			t.Errorf("%x is encoded as %x", b, again)
+		}
+		_ = r.verify(value)
+	})
+}
+
+func FuzzCounters(f *testing.F) {
+	f.Add(counters{1, 2, 3}.append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, ok := parseCounters(b); ok && !bytes.Equal(c.append(nil), b) {
+			t.Errorf("%x is encoded as %x", b, c.append(nil))
+		}
+	})
+}
+
+// FuzzBlockName: a name that is taken for a block file's is one we would write;
+// others are left alone by the sweep.
+func FuzzBlockName(f *testing.F) {
+	f.Add("00000000000000ff" + blockSuffix)
+	f.Add("00000000000000ff" + tempSuffix)
+	f.Add("00000000000000FF" + blockSuffix)
+	f.Fuzz(func(t *testing.T, name string) {
+		number, suffix, ok := parseBlockName(name)
+		if ok && fmt.Sprintf("%016x%s", number, suffix) != name {
+			t.Errorf("%q is taken for %x", name, number)
+		}
+	})
+}
+
+// FuzzFormat: whatever a FORMAT says, it is ours or refused.
+func FuzzFormat(f *testing.F) {
+	f.Add([]byte("atoll store\nformat 1\npool abcd\n"))
+	f.Add([]byte("atoll store\nformat 99999999999999999999\npool"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fs := vfs.NewMem()
+		if err := fs.MkdirAll("dir", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeFile(fs, "dir", formatName, b); err != nil {
+			t.Fatal(err)
+		}
+		d := folder{fs: fs, dir: "dir"}
+		if d.checkFormat([]byte{0xab, 0xcd}) == nil && !bytes.HasPrefix(b, []byte("atoll store\n")) {
+			t.Errorf("%q is taken for ours", b)
+		}
+	})
+}
