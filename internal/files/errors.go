@@ -28,6 +28,7 @@ const (
 	codeChanged     = "changed"
 	codeExists      = "exists"
 	codeFull        = "full"
+	codeQuota       = "quota"
 	codeCorrupt     = "corrupt"
 	codeDiskFailed  = "disk_failed"
 )

@@ -57,8 +57,10 @@ type Result struct {
 
 // PutFile stores a file. When it returns without error, every block is on as
 // many disks as the write quorum asks for, and the file is in the catalogue.
-// When it fails, or ctx ends it, its journal stays: the same put goes on from
-// there, and one that never comes is cleaned up by Sweep.
+// When ctx ends it, or the pool cannot be reached, its journal stays: the same put
+// goes on from there, and one that never comes is cleaned up by Sweep. One that is
+// refused for good (full, quota, changed) gives back what it has stored, as its
+// error says.
 func (c *Client) PutFile(ctx context.Context, r PutRequest) (Result, error) {
 	src, err := c.openSource(&r)
 	if err != nil {
@@ -97,7 +99,10 @@ func (c *Client) put(ctx context.Context, r *PutRequest, src *source) (res Resul
 		err = c.catalogue.Add(e)
 	}
 	if err != nil {
-		return res, errors.Join(err, j.keep())
+		if kept := j.keep(); kept != nil || ctx.Err() != nil || !final(err) {
+			return res, errors.Join(err, kept)
+		}
+		return res, c.giveBack(ctx, j.path, err)
 	}
 	u.endDiverted(ctx)
 	// The file is safe and listed. A journal that cannot be removed now is

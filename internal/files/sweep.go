@@ -65,23 +65,67 @@ func (c *Client) sweepOne(ctx context.Context, path string, s *Swept) error {
 	if c.finished(&j) {
 		return os.Remove(path)
 	}
-	if !dead {
+	blocks, err := c.abandon(ctx, path, &j)
+	if err != nil {
+		return err
+	}
+	s.Uploads++
+	s.Blocks += blocks
+	return nil
+}
+
+// abandon ends all claims of an upload and deletes its journal.
+func (c *Client) abandon(ctx context.Context, path string, j *contents) (blocks int64, err error) {
+	if !strings.HasSuffix(path, deadSuffix) {
 		// From now on no put may go on with it: its claims are ending.
 		if err := os.Rename(path, path+deadSuffix); err != nil {
-			return err
+			return 0, err
 		}
 		path += deadSuffix
 		if err := syncDir(c.uploads); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	gs := slices.SortedFunc(maps.Keys(j.intents), id.GUID.Cmp)
 	if _, err := c.endClaims(ctx, newWindow(c.cfg.Window), nil, gs, j.head.Claim); err != nil {
-		return err
+		return 0, err
 	}
-	s.Uploads++
-	s.Blocks += int64(len(gs))
-	return os.Remove(path)
+	return int64(len(gs)), os.Remove(path)
+}
+
+// final reports whether a put that failed with err would fail again: then it is of
+// no use to keep what it has stored.
+func final(err error) bool {
+	switch Code(err) {
+	case codeFull, codeQuota, codeChanged:
+		return true
+	}
+	return false
+}
+
+// giveBackTime bounds how long a put that was refused gives back what it had
+// stored. What is left is the next Sweep's. Chosen by us: some thousand blocks.
+const giveBackTime = 20 * time.Second
+
+// giveBack abandons an upload that was refused for good, and adds to err what
+// became of its blocks.
+func (c *Client) giveBack(ctx context.Context, path string, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, giveBackTime)
+	defer cancel()
+	j, gerr := readWhole(path)
+	if errors.Is(gerr, os.ErrNotExist) {
+		return err // nothing went out
+	}
+	if gerr == nil {
+		dead := path + deadSuffix
+		c.claim(dead) // nobody else's: the journal was ours
+		defer c.unclaim(dead)
+		_, gerr = c.abandon(ctx, path, &j)
+	}
+	if gerr != nil {
+		return fmt.Errorf("%w; what had been stored is given back later", err)
+	}
+	return fmt.Errorf("%w; what had been stored has been given back", err)
 }
 
 // deadSuffix marks journals whose claims are being ended.
