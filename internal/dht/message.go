@@ -67,10 +67,52 @@ const (
 	bulkFrom    = 32 << 10 // messages larger than this go by a bulk stream
 )
 
-// body is what each message type adds to machine.Message for decoding.
+// body is a message as it is decoded: its fields after kind and version.
 type body interface {
 	machine.Message
-	read(r *wire.Reader)
+	fields(c wire.Codec)
+}
+
+// messages makes an empty message of each kind.
+var messages = [...]func() body{
+	kindLocate:       empty[locateMsg],
+	kindLocated:      empty[locatedMsg],
+	kindPut:          empty[putMsg],
+	kindPutAck:       empty[putAckMsg],
+	kindCopy:         empty[copyMsg],
+	kindCopyAck:      empty[copyAckMsg],
+	kindGet:          empty[getMsg],
+	kindBlock:        empty[blockMsg],
+	kindHead:         empty[headMsg],
+	kindHeadAck:      empty[headAckMsg],
+	kindRemove:       empty[removeMsg],
+	kindRemoveAck:    empty[removeAckMsg],
+	kindSyncTree:     empty[syncTreeMsg],
+	kindSyncTreeAck:  empty[syncTreeAckMsg],
+	kindSyncKeys:     empty[syncKeysMsg],
+	kindSyncKeysAck:  empty[syncKeysAckMsg],
+	kindWant:         empty[wantMsg],
+	kindOffer:        empty[offerMsg],
+	kindRefuse:       empty[refuseMsg],
+	kindPutSigned:    empty[putSignedMsg],
+	kindPutSignedAck: empty[putSignedAckMsg],
+	kindGetSigned:    empty[getSignedMsg],
+	kindSignedIs:     empty[signedIsMsg],
+	kindSurvey:       empty[surveyMsg],
+	kindSurveyAck:    empty[surveyAckMsg],
+	kindChallenge:    empty[challengeMsg],
+	kindChallengeAck: empty[challengeAckMsg],
+	kindPointer:      empty[pointerMsg],
+	kindMend:         empty[mendMsg],
+	kindMendAck:      empty[mendAckMsg],
+	kindWorking:      empty[workingMsg],
+}
+
+func empty[T any, P interface {
+	*T
+	body
+}]() body {
+	return P(new(T))
 }
 
 // Decode decodes a message of this package: kind u8, version u8, fields.
@@ -82,86 +124,15 @@ func Decode(frame []byte) (machine.Message, error) {
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	if version != machine.Version {
+	if version != machine.Version || !Owns(kind) || kind >= kindEnd {
 		return nil, wire.ErrVersion
 	}
-	m := newMessage(kind)
-	if m == nil {
-		return nil, wire.ErrVersion
-	}
-	m.read(r)
+	m := messages[kind]()
+	m.fields(r.Codec())
 	if err := r.Close(); err != nil {
 		return nil, err
 	}
 	return m, nil
-}
-
-func newMessage(kind uint8) body {
-	switch kind {
-	case kindLocate:
-		return &locateMsg{}
-	case kindLocated:
-		return &locatedMsg{}
-	case kindPut:
-		return &putMsg{}
-	case kindPutAck:
-		return &putAckMsg{}
-	case kindCopy:
-		return &copyMsg{}
-	case kindCopyAck:
-		return &copyAckMsg{}
-	case kindGet:
-		return &getMsg{}
-	case kindBlock:
-		return &blockMsg{}
-	case kindHead:
-		return &headMsg{}
-	case kindHeadAck:
-		return &headAckMsg{}
-	case kindRemove:
-		return &removeMsg{}
-	case kindRemoveAck:
-		return &removeAckMsg{}
-	case kindSyncTree:
-		return &syncTreeMsg{}
-	case kindSyncTreeAck:
-		return &syncTreeAckMsg{}
-	case kindSyncKeys:
-		return &syncKeysMsg{}
-	case kindSyncKeysAck:
-		return &syncKeysAckMsg{}
-	case kindWant:
-		return &wantMsg{}
-	case kindOffer:
-		return &offerMsg{}
-	case kindRefuse:
-		return &refuseMsg{}
-	case kindPutSigned:
-		return &putSignedMsg{}
-	case kindPutSignedAck:
-		return &putSignedAckMsg{}
-	case kindGetSigned:
-		return &getSignedMsg{}
-	case kindSignedIs:
-		return &signedIsMsg{}
-	case kindSurvey:
-		return &surveyMsg{}
-	case kindSurveyAck:
-		return &surveyAckMsg{}
-	case kindChallenge:
-		return &challengeMsg{}
-	case kindChallengeAck:
-		return &challengeAckMsg{}
-	case kindPointer:
-		return &pointerMsg{}
-	case kindMend:
-		return &mendMsg{}
-	case kindMendAck:
-		return &mendAckMsg{}
-	case kindWorking:
-		return &workingMsg{}
-	}
-	return nil
 }
 
 // check says whether a block has been compared with its name. It is local to
@@ -192,106 +163,61 @@ func (c check) ok(g id.GUID, block []byte) bool {
 	return c == matches
 }
 
-func readBlock(r *wire.Reader) []byte { return r.Bytes32(MaxBlock) }
+// Lists and values of several messages.
 
-func writeHandles(w *wire.Writer, hs []*id.Handle) {
-	w.U8(uint8(len(hs)))
-	for _, h := range hs {
-		w.Handle(h)
+func handleList(c wire.Codec, hs *[]*id.Handle) {
+	wire.List8(c, hs, maxSet, wire.MinHandle, func(h **id.Handle, c wire.Codec) { c.Handle(h) })
+}
+
+func guidList(c wire.Codec, gs *[]id.GUID, limit int) {
+	wire.List(c, gs, limit, id.Size, func(g *id.GUID, c wire.Codec) { c.GUID(g) })
+}
+
+func receiptList(c wire.Codec, rs *[]Receipt) {
+	wire.List8(c, rs, maxReceipts, receiptSize, (*Receipt).fields)
+}
+
+// records are the certificates and tombstones of block g.
+func records(c wire.Codec, g id.GUID, certs *[]StoreCert, tombs *[]Remove, limit int) {
+	wire.List(c, certs, limit, storeCertSize, (*StoreCert).fields)
+	wire.List(c, tombs, limit, removeSize, (*Remove).fields)
+	for i := range *certs {
+		c.Check((*certs)[i].GUID == g, wire.ErrValue)
+	}
+	for i := range *tombs {
+		c.Check((*tombs)[i].GUID == g, wire.ErrValue)
 	}
 }
 
-func readHandles(r *wire.Reader, limit int) []*id.Handle {
-	n := int(r.U8())
-	if n > limit || n*wire.MinHandle > r.Len() {
-		r.Fail(wire.ErrBound)
-		return nil
-	}
-	var hs []*id.Handle
-	for range n {
-		hs = append(hs, r.Handle())
-	}
-	return hs
-}
-
-func writeGUIDs(w *wire.Writer, gs []id.GUID) {
-	w.Count(len(gs))
-	for i := range gs {
-		w.GUID(gs[i])
+// versions are at most two versions of the signed block g.
+func versions(c wire.Codec, g id.GUID, recs *[]Signed) {
+	wire.List8(c, recs, 2, minSigned, (*Signed).fields)
+	if c.Read() {
+		for i := range *recs {
+			c.Check((*recs)[i].GUID() == g, wire.ErrValue)
+		}
 	}
 }
 
-func readGUIDs(r *wire.Reader, limit int) []id.GUID {
-	n := r.Count(limit, id.Size)
-	if n == 0 {
-		return nil
-	}
-	gs := make([]id.GUID, n)
-	for i := range gs {
-		gs[i] = r.GUID()
-	}
-	return gs
+// stretch is a range of the ring, both ends inclusive, lo ≤ hi.
+func stretch(c wire.Codec, lo, hi *id.GUID) {
+	c.GUID(lo)
+	c.GUID(hi)
+	c.Check(!hi.Less(*lo), wire.ErrValue)
 }
 
-func writeReceipts(w *wire.Writer, rs []Receipt) {
-	w.U8(uint8(len(rs)))
-	for i := range rs {
-		rs[i].AppendTo(w)
-	}
+// client is what a client says of itself in a request that it waits for.
+func client(c wire.Codec, roster *[32]byte, left *uint32) {
+	c.Fixed(roster[:])
+	c.U32(left)
 }
 
-func readReceipts(r *wire.Reader) []Receipt {
-	n := int(r.U8())
-	if n > maxReceipts || n*receiptSize > r.Len() {
-		r.Fail(wire.ErrBound)
-		return nil
+// blockOf are the bytes of g, or none; sum says whether they are.
+func blockOf(c wire.Codec, g id.GUID, block *[]byte, sum *check) {
+	c.Bytes32(block, MaxBlock)
+	if c.Read() {
+		*sum = checkBlock(g, *block)
 	}
-	if n == 0 {
-		return nil
-	}
-	rs := make([]Receipt, n)
-	for i := range rs {
-		rs[i].read(r)
-	}
-	return rs
-}
-
-func writeCerts(w *wire.Writer, cs []StoreCert) {
-	w.Count(len(cs))
-	for i := range cs {
-		cs[i].AppendTo(w)
-	}
-}
-
-func readCerts(r *wire.Reader, limit int) []StoreCert {
-	n := r.Count(limit, storeCertSize)
-	if n == 0 {
-		return nil
-	}
-	cs := make([]StoreCert, n)
-	for i := range cs {
-		cs[i].read(r)
-	}
-	return cs
-}
-
-func writeRemoves(w *wire.Writer, ms []Remove) {
-	w.Count(len(ms))
-	for i := range ms {
-		ms[i].AppendTo(w)
-	}
-}
-
-func readRemoves(r *wire.Reader, limit int) []Remove {
-	n := r.Count(limit, removeSize)
-	if n == 0 {
-		return nil
-	}
-	ms := make([]Remove, n)
-	for i := range ms {
-		ms[i].read(r)
-	}
-	return ms
 }
 
 // refuseMsg answers any request that will not be served.
@@ -306,26 +232,13 @@ type refuseMsg struct {
 
 func (*refuseMsg) Kind() uint8 { return kindRefuse }
 
-func (m *refuseMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.U8(uint8(m.code))
-	w.U32(m.after)
-	w.U64(m.stamp)
-	writeHandles(w, m.set)
-	w.Bytes8([]byte(m.detail))
-}
+func (m *refuseMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *refuseMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.code = code(r.U8())
-	if m.code == 0 || m.code >= codeEnd {
-		r.Fail(wire.ErrValue)
-	}
-	m.after = r.U32()
-	m.stamp = r.U64()
-	m.set = readHandles(r, maxSet)
-	m.detail = string(r.Bytes8(maxDetail))
+func (m *refuseMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	wire.Enum(c, &m.code, 1, codeEnd-1)
+	c.U32(&m.after)
+	c.U64(&m.stamp)
+	handleList(c, &m.set)
+	c.Text8(&m.detail, maxDetail)
 }
-
-// wireDomain bounds a failure-domain label for sending.
-func wireDomain(d string) []byte { return []byte(d[:min(len(d), maxDomain)]) }

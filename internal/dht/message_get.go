@@ -2,7 +2,6 @@ package dht
 
 import (
 	"atoll.example/atoll/internal/id"
-	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/wire"
 )
 
@@ -18,14 +17,20 @@ const (
 	endOfState                 // first invalid value
 )
 
+func (p *presence) field(c wire.Codec) { wire.Enum(c, p, absent, endOfState-1) }
+
 type getMsg struct {
 	req  uint64
 	guid id.GUID
 }
 
 func (*getMsg) Kind() uint8                 { return kindGet }
-func (m *getMsg) AppendBody(w *wire.Writer) { w.U64(m.req); w.GUID(m.guid) }
-func (m *getMsg) read(r *wire.Reader)       { m.req = r.U64(); m.guid = r.GUID() }
+func (m *getMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
+
+func (m *getMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.GUID(&m.guid)
+}
 
 // blockMsg answers Get. Others are holders (pointer) or the set (outside).
 type blockMsg struct {
@@ -37,34 +42,16 @@ type blockMsg struct {
 	sum    check
 }
 
-func (*blockMsg) Kind() uint8 { return kindBlock }
+func (*blockMsg) Kind() uint8                 { return kindBlock }
+func (m *blockMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *blockMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.GUID(m.guid)
-	w.U8(uint8(m.state))
-	w.Bytes32(m.block)
-	writeHandles(w, m.others)
-}
-
-func (m *blockMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.guid = r.GUID()
-	m.state = readPresence(r)
-	m.block = readBlock(r)
-	m.others = readHandles(r, maxSet)
-	if (m.state == have) != (len(m.block) > 0) {
-		r.Fail(wire.ErrValue)
-	}
-	m.sum = checkBlock(m.guid, m.block)
-}
-
-func readPresence(r *wire.Reader) presence {
-	p := presence(r.U8())
-	if p >= endOfState {
-		r.Fail(wire.ErrValue)
-	}
-	return p
+func (m *blockMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.GUID(&m.guid)
+	m.state.field(c)
+	blockOf(c, m.guid, &m.block, &m.sum)
+	handleList(c, &m.others)
+	c.Check((m.state == have) == (len(m.block) > 0), wire.ErrValue)
 }
 
 type headMsg struct {
@@ -73,8 +60,12 @@ type headMsg struct {
 }
 
 func (*headMsg) Kind() uint8                 { return kindHead }
-func (m *headMsg) AppendBody(w *wire.Writer) { w.U64(m.req); writeGUIDs(w, m.guids) }
-func (m *headMsg) read(r *wire.Reader)       { m.req = r.U64(); m.guids = readGUIDs(r, maxHead) }
+func (m *headMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
+
+func (m *headMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	guidList(c, &m.guids, maxHead)
+}
 
 // head is one line of a HeadAck, in the order of the question.
 type head struct {
@@ -88,39 +79,26 @@ type head struct {
 
 const headSize = 1 + 1 + 1 + 1 + 4 + 8
 
+func (h *head) fields(c wire.Codec) {
+	h.state.field(c)
+	wire.Enum(c, &h.role, 0, RoleStandIn)
+	c.Bool(&h.inSet)
+	c.U8(&h.others)
+	c.U32(&h.size)
+	c.U64(&h.seq)
+}
+
 type headAckMsg struct {
 	req   uint64
 	heads []head
 }
 
-func (*headAckMsg) Kind() uint8 { return kindHeadAck }
+func (*headAckMsg) Kind() uint8                 { return kindHeadAck }
+func (m *headAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *headAckMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Count(len(m.heads))
-	for _, h := range m.heads {
-		w.U8(uint8(h.state))
-		w.U8(uint8(h.role))
-		w.Bool(h.inSet)
-		w.U8(h.others)
-		w.U32(h.size)
-		w.U64(h.seq)
-	}
-}
-
-func (m *headAckMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	n := r.Count(maxHead, headSize)
-	if n == 0 {
-		return
-	}
-	m.heads = make([]head, n)
-	for i := range m.heads {
-		m.heads[i] = head{readPresence(r), Role(r.U8()), r.Bool(), r.U8(), r.U32(), r.U64()}
-		if m.heads[i].role > RoleStandIn {
-			r.Fail(wire.ErrValue)
-		}
-	}
+func (m *headAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	wire.List(c, &m.heads, maxHead, headSize, (*head).fields)
 }
 
 type getSignedMsg struct {
@@ -129,18 +107,13 @@ type getSignedMsg struct {
 	guid   id.GUID
 }
 
-func (*getSignedMsg) Kind() uint8 { return kindGetSigned }
+func (*getSignedMsg) Kind() uint8                 { return kindGetSigned }
+func (m *getSignedMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *getSignedMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Fixed(m.roster[:])
-	w.GUID(m.guid)
-}
-
-func (m *getSignedMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	r.Into(m.roster[:])
-	m.guid = r.GUID()
+func (m *getSignedMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.Fixed(m.roster[:])
+	c.GUID(&m.guid)
 }
 
 // signedIsMsg answers GetSigned: have with the record, and with a second one
@@ -153,52 +126,16 @@ type signedIsMsg struct {
 	recs   []Signed
 }
 
-func (*signedIsMsg) Kind() uint8 { return kindSignedIs }
+func (*signedIsMsg) Kind() uint8                 { return kindSignedIs }
+func (m *signedIsMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *signedIsMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.GUID(m.guid)
-	w.U8(uint8(m.state))
-	w.Bool(m.quorum)
-	writeSigned(w, m.recs)
-}
-
-func (m *signedIsMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.guid = r.GUID()
-	m.state = readPresence(r)
-	m.quorum = r.Bool()
-	m.recs = readSigned(r, m.guid)
-	if (m.state == have) != (len(m.recs) > 0) {
-		r.Fail(wire.ErrValue)
-	}
-}
-
-func writeSigned(w *wire.Writer, ss []Signed) {
-	w.U8(uint8(len(ss)))
-	for i := range ss {
-		ss[i].AppendTo(w)
-	}
-}
-
-// readSigned reads at most two versions of the signed block g.
-func readSigned(r *wire.Reader, g id.GUID) []Signed {
-	n := int(r.U8())
-	if n > 2 || n*minSigned > r.Len() {
-		r.Fail(wire.ErrBound)
-		return nil
-	}
-	if n == 0 {
-		return nil
-	}
-	ss := make([]Signed, n)
-	for i := range ss {
-		ss[i].read(r)
-		if r.Err() == nil && ss[i].GUID() != g {
-			r.Fail(wire.ErrValue)
-		}
-	}
-	return ss
+func (m *signedIsMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.GUID(&m.guid)
+	m.state.field(c)
+	c.Bool(&m.quorum)
+	versions(c, m.guid, &m.recs)
+	c.Check((m.state == have) == (len(m.recs) > 0), wire.ErrValue)
 }
 
 // surveyMsg asks for a survey, as if the copies of one member (zero: of none)
@@ -209,42 +146,36 @@ type surveyMsg struct {
 }
 
 func (*surveyMsg) Kind() uint8                 { return kindSurvey }
-func (m *surveyMsg) AppendBody(w *wire.Writer) { w.U64(m.req); w.GUID(m.without) }
-func (m *surveyMsg) read(r *wire.Reader)       { m.req = r.U64(); m.without = r.GUID() }
+func (m *surveyMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
+
+func (m *surveyMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.GUID(&m.without)
+}
 
 type surveyAckMsg struct {
 	req uint64
 	s   MemberSurvey
 }
 
-func (*surveyAckMsg) Kind() uint8 { return kindSurveyAck }
+func (*surveyAckMsg) Kind() uint8                 { return kindSurveyAck }
+func (m *surveyAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *surveyAckMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	for _, v := range []int64{
-		m.s.Blocks, m.s.Full, m.s.Degraded, m.s.BelowW, m.s.Lost, m.s.RepairQueued, m.s.RepairBytes, m.s.RepairRate,
-		m.s.Usage.Limit, m.s.Usage.Used, m.s.Usage.Reserve, m.s.Usage.Free, m.s.Usage.Blocks,
+func (m *surveyAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	s := &m.s
+	for _, n := range []*int64{
+		&s.Blocks, &s.Full, &s.Degraded, &s.BelowW, &s.Lost, &s.RepairQueued, &s.RepairBytes, &s.RepairRate,
+		&s.Usage.Limit, &s.Usage.Used, &s.Usage.Reserve, &s.Usage.Free, &s.Usage.Blocks,
 	} {
-		w.U64(uint64(v))
-	}
-	w.Bool(m.s.Unsynced)
-}
-
-func (m *surveyAckMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	v := func() int64 {
-		x := r.U64()
-		if x > 1<<62 {
-			r.Fail(wire.ErrBound)
+		v := uint64(*n)
+		c.U64(&v)
+		c.Check(v <= 1<<62, wire.ErrBound)
+		if c.Read() {
+			*n = int64(v)
 		}
-		return int64(x)
 	}
-	m.s = MemberSurvey{
-		Blocks: v(), Full: v(), Degraded: v(), BelowW: v(), Lost: v(),
-		RepairQueued: v(), RepairBytes: v(), RepairRate: v(),
-		Usage: store.Usage{Limit: v(), Used: v(), Reserve: v(), Free: v(), Blocks: v()},
-	}
-	m.s.Unsynced = r.Bool()
+	c.Bool(&s.Unsynced)
 }
 
 // challengeMsg asks for BLAKE3(nonce ‖ block): only who has the bytes can say.
@@ -254,18 +185,13 @@ type challengeMsg struct {
 	nonce [16]byte
 }
 
-func (*challengeMsg) Kind() uint8 { return kindChallenge }
+func (*challengeMsg) Kind() uint8                 { return kindChallenge }
+func (m *challengeMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *challengeMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.GUID(m.guid)
-	w.Fixed(m.nonce[:])
-}
-
-func (m *challengeMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.guid = r.GUID()
-	r.Into(m.nonce[:])
+func (m *challengeMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.GUID(&m.guid)
+	c.Fixed(m.nonce[:])
 }
 
 type challengeAckMsg struct {
@@ -274,18 +200,13 @@ type challengeAckMsg struct {
 	proof [32]byte
 }
 
-func (*challengeAckMsg) Kind() uint8 { return kindChallengeAck }
+func (*challengeAckMsg) Kind() uint8                 { return kindChallengeAck }
+func (m *challengeAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *challengeAckMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.U8(uint8(m.state))
-	w.Fixed(m.proof[:])
-}
-
-func (m *challengeAckMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.state = readPresence(r)
-	r.Into(m.proof[:])
+func (m *challengeAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	m.state.field(c)
+	c.Fixed(m.proof[:])
 }
 
 // mendMsg asks a holder to bring a block to its whole set at once.
@@ -295,8 +216,12 @@ type mendMsg struct {
 }
 
 func (*mendMsg) Kind() uint8                 { return kindMend }
-func (m *mendMsg) AppendBody(w *wire.Writer) { w.U64(m.req); w.GUID(m.guid) }
-func (m *mendMsg) read(r *wire.Reader)       { m.req = r.U64(); m.guid = r.GUID() }
+func (m *mendMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
+
+func (m *mendMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.GUID(&m.guid)
+}
 
 // mendAckMsg says how many copies there are now.
 type mendAckMsg struct {
@@ -305,5 +230,9 @@ type mendAckMsg struct {
 }
 
 func (*mendAckMsg) Kind() uint8                 { return kindMendAck }
-func (m *mendAckMsg) AppendBody(w *wire.Writer) { w.U64(m.req); w.U8(m.copies) }
-func (m *mendAckMsg) read(r *wire.Reader)       { m.req = r.U64(); m.copies = r.U8() }
+func (m *mendAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
+
+func (m *mendAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.U8(&m.copies)
+}

@@ -12,18 +12,13 @@ type locateMsg struct {
 	get bool // for reading: a holder on the way may answer
 }
 
-func (*locateMsg) Kind() uint8 { return kindLocate }
+func (*locateMsg) Kind() uint8                 { return kindLocate }
+func (m *locateMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *locateMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.GUID(m.key)
-	w.Bool(m.get)
-}
-
-func (m *locateMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.key = r.GUID()
-	m.get = r.Bool()
+func (m *locateMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.GUID(&m.key)
+	c.Bool(&m.get)
 }
 
 // place is one node of an answer to Locate.
@@ -31,6 +26,16 @@ type place struct {
 	h      *id.Handle
 	free   uint8 // bits of the number of free bytes: 0 full, 30 about 1 GiB
 	domain string
+}
+
+func (p *place) fields(c wire.Codec) {
+	c.Handle(&p.h)
+	c.U8(&p.free)
+	domain := p.domain[:min(len(p.domain), maxDomain)]
+	c.Text8(&domain, maxDomain)
+	if c.Read() {
+		p.domain = domain
+	}
 }
 
 // locatedMsg: the first inSet places are the set of all keys on the arc, the
@@ -43,36 +48,17 @@ type locatedMsg struct {
 	places []place
 }
 
-func (*locatedMsg) Kind() uint8 { return kindLocated }
+func (*locatedMsg) Kind() uint8                 { return kindLocated }
+func (m *locatedMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *locatedMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.GUID(m.key)
-	w.GUID(m.arc.Lo)
-	w.GUID(m.arc.Hi)
-	w.U8(m.inSet)
-	w.U8(uint8(len(m.places)))
-	for _, p := range m.places {
-		w.Handle(p.h)
-		w.U8(p.free)
-		w.Bytes8(wireDomain(p.domain))
-	}
-}
-
-func (m *locatedMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.key = r.GUID()
-	m.arc.Lo = r.GUID()
-	m.arc.Hi = r.GUID()
-	m.inSet = r.U8()
-	n := int(r.U8())
-	if n > maxSet || n*(wire.MinHandle+2) > r.Len() || int(m.inSet) > n {
-		r.Fail(wire.ErrBound)
-		return
-	}
-	for range n {
-		m.places = append(m.places, place{r.Handle(), r.U8(), string(r.Bytes8(maxDomain))})
-	}
+func (m *locatedMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.GUID(&m.key)
+	c.GUID(&m.arc.Lo)
+	c.GUID(&m.arc.Hi)
+	c.U8(&m.inSet)
+	wire.List8(c, &m.places, maxSet, wire.MinHandle+2, (*place).fields)
+	c.Check(int(m.inSet) <= len(m.places), wire.ErrBound)
 }
 
 // putMsg asks a coordinator to store a block on its set.
@@ -86,25 +72,15 @@ type putMsg struct {
 	sum    check
 }
 
-func (*putMsg) Kind() uint8 { return kindPut }
+func (*putMsg) Kind() uint8                 { return kindPut }
+func (m *putMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *putMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Fixed(m.roster[:])
-	w.U32(m.left)
-	w.U8(m.w)
-	m.cert.AppendTo(w)
-	w.Bytes32(m.block)
-}
-
-func (m *putMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	r.Into(m.roster[:])
-	m.left = r.U32()
-	m.w = r.U8()
-	m.cert.read(r)
-	m.block = readBlock(r)
-	m.sum = checkBlock(m.cert.GUID, m.block)
+func (m *putMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	client(c, &m.roster, &m.left)
+	c.U8(&m.w)
+	m.cert.fields(c)
+	blockOf(c, m.cert.GUID, &m.block, &m.sum)
 }
 
 // putAckMsg: W receipts, or want: send the bytes.
@@ -115,20 +91,14 @@ type putAckMsg struct {
 	receipts []Receipt
 }
 
-func (*putAckMsg) Kind() uint8 { return kindPutAck }
+func (*putAckMsg) Kind() uint8                 { return kindPutAck }
+func (m *putAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *putAckMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Bool(m.want)
-	w.Bool(m.known)
-	writeReceipts(w, m.receipts)
-}
-
-func (m *putAckMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.want = r.Bool()
-	m.known = r.Bool()
-	m.receipts = readReceipts(r)
+func (m *putAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.Bool(&m.want)
+	c.Bool(&m.known)
+	receiptList(c, &m.receipts)
 }
 
 // copyMsg hands a replica a block, or claims and tombstones of one it has.
@@ -142,38 +112,15 @@ type copyMsg struct {
 	sum   check
 }
 
-func (*copyMsg) Kind() uint8 { return kindCopy }
+func (*copyMsg) Kind() uint8                 { return kindCopy }
+func (m *copyMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *copyMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.U8(uint8(m.role))
-	w.GUID(m.guid)
-	writeCerts(w, m.certs)
-	writeRemoves(w, m.tombs)
-	w.Bytes32(m.block)
-}
-
-func (m *copyMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.role = Role(r.U8())
-	if m.role < RoleReplica || m.role > RoleStandIn {
-		r.Fail(wire.ErrValue)
-	}
-	m.guid = r.GUID()
-	m.certs = readCerts(r, maxCerts)
-	m.tombs = readRemoves(r, maxCerts)
-	m.block = readBlock(r)
-	m.sum = checkBlock(m.guid, m.block)
-	for i := range m.certs {
-		if m.certs[i].GUID != m.guid {
-			r.Fail(wire.ErrValue)
-		}
-	}
-	for i := range m.tombs {
-		if m.tombs[i].GUID != m.guid {
-			r.Fail(wire.ErrValue)
-		}
-	}
+func (m *copyMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	wire.Enum(c, &m.role, RoleReplica, RoleStandIn)
+	c.GUID(&m.guid)
+	records(c, m.guid, &m.certs, &m.tombs, maxCerts)
+	blockOf(c, m.guid, &m.block, &m.sum)
 }
 
 // copyAckMsg follows the replica's fsync. Want: the bytes are not here.
@@ -185,22 +132,15 @@ type copyAckMsg struct {
 	receipts []Receipt // at most one: of the first certificate
 }
 
-func (*copyAckMsg) Kind() uint8 { return kindCopyAck }
+func (*copyAckMsg) Kind() uint8                 { return kindCopyAck }
+func (m *copyAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *copyAckMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.GUID(m.guid)
-	w.Bool(m.want)
-	w.U64(m.free)
-	writeReceipts(w, m.receipts)
-}
-
-func (m *copyAckMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.guid = r.GUID()
-	m.want = r.Bool()
-	m.free = r.U64()
-	m.receipts = readReceipts(r)
+func (m *copyAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.GUID(&m.guid)
+	c.Bool(&m.want)
+	c.U64(&m.free)
+	receiptList(c, &m.receipts)
 }
 
 // removeMsg: to a coordinator, or (copy) from it to the replicas.
@@ -212,22 +152,14 @@ type removeMsg struct {
 	rec    Remove
 }
 
-func (*removeMsg) Kind() uint8 { return kindRemove }
+func (*removeMsg) Kind() uint8                 { return kindRemove }
+func (m *removeMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *removeMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Fixed(m.roster[:])
-	w.U32(m.left)
-	w.Bool(m.copy)
-	m.rec.AppendTo(w)
-}
-
-func (m *removeMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	r.Into(m.roster[:])
-	m.left = r.U32()
-	m.copy = r.Bool()
-	m.rec.read(r)
+func (m *removeMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	client(c, &m.roster, &m.left)
+	c.Bool(&m.copy)
+	m.rec.fields(c)
 }
 
 type removeAckMsg struct {
@@ -236,18 +168,13 @@ type removeAckMsg struct {
 	receipts []Receipt
 }
 
-func (*removeAckMsg) Kind() uint8 { return kindRemoveAck }
+func (*removeAckMsg) Kind() uint8                 { return kindRemoveAck }
+func (m *removeAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *removeAckMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Bool(m.kept)
-	writeReceipts(w, m.receipts)
-}
-
-func (m *removeAckMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.kept = r.Bool()
-	m.receipts = readReceipts(r)
+func (m *removeAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.Bool(&m.kept)
+	receiptList(c, &m.receipts)
 }
 
 // stage says who a PutSigned is for.
@@ -271,33 +198,18 @@ type putSignedMsg struct {
 	guid   id.GUID // computed, not sent
 }
 
-func (*putSignedMsg) Kind() uint8 { return kindPutSigned }
+func (*putSignedMsg) Kind() uint8                 { return kindPutSigned }
+func (m *putSignedMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *putSignedMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Fixed(m.roster[:])
-	w.U32(m.left)
-	w.U8(uint8(m.stage))
-	w.Bool(m.hasCAS)
-	w.U64(m.cas)
-	m.rec.AppendTo(w)
-}
-
-func (m *putSignedMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	r.Into(m.roster[:])
-	m.left = r.U32()
-	m.stage = stage(r.U8())
-	if m.stage < stageRoot || m.stage > stageKeep {
-		r.Fail(wire.ErrValue)
-	}
-	m.hasCAS = r.Bool()
-	m.cas = r.U64()
-	if !m.hasCAS && m.cas != 0 {
-		r.Fail(wire.ErrValue)
-	}
-	m.rec.read(r)
-	if r.Err() == nil {
+func (m *putSignedMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	client(c, &m.roster, &m.left)
+	wire.Enum(c, &m.stage, stageRoot, stageKeep)
+	c.Bool(&m.hasCAS)
+	c.U64(&m.cas)
+	c.Check(m.hasCAS || m.cas == 0, wire.ErrValue)
+	m.rec.fields(c)
+	if c.Read() {
 		m.guid = m.rec.GUID()
 	}
 }
@@ -308,18 +220,13 @@ type putSignedAckMsg struct {
 	receipts []Receipt
 }
 
-func (*putSignedAckMsg) Kind() uint8 { return kindPutSignedAck }
+func (*putSignedAckMsg) Kind() uint8                 { return kindPutSignedAck }
+func (m *putSignedAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *putSignedAckMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.U64(m.seq)
-	writeReceipts(w, m.receipts)
-}
-
-func (m *putSignedAckMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.seq = r.U64()
-	m.receipts = readReceipts(r)
+func (m *putSignedAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.U64(&m.seq)
+	receiptList(c, &m.receipts)
 }
 
 // workingMsg tells a client that its coordinator is alive and waits for
@@ -327,5 +234,8 @@ func (m *putSignedAckMsg) read(r *wire.Reader) {
 type workingMsg struct{ req uint64 }
 
 func (*workingMsg) Kind() uint8                 { return kindWorking }
-func (m *workingMsg) AppendBody(w *wire.Writer) { w.U64(m.req) }
-func (m *workingMsg) read(r *wire.Reader)       { m.req = r.U64() }
+func (m *workingMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
+
+func (m *workingMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+}

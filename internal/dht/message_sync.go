@@ -14,18 +14,16 @@ type digest struct {
 // kids are the digests of the 16 parts of a range: see split.
 type kids [16]digest
 
-func (k *kids) write(w *wire.Writer) {
+func (k *kids) fields(c wire.Codec) {
 	for i := range k {
-		w.U64(k[i].sum.hi)
-		w.U64(k[i].sum.lo)
-		w.U32(k[i].count)
+		k[i].sum.fields(c)
+		c.U32(&k[i].count)
 	}
 }
 
-func (k *kids) read(r *wire.Reader) {
-	for i := range k {
-		k[i] = digest{sum128{r.U64(), r.U64()}, r.U32()}
-	}
+func (s *sum128) fields(c wire.Codec) {
+	c.U64(&s.hi)
+	c.U64(&s.lo)
 }
 
 // syncTreeMsg compares [lo, hi], both inclusive, lo ≤ hi. Rejoin: the sender
@@ -38,29 +36,14 @@ type syncTreeMsg struct {
 	kids   kids
 }
 
-func (*syncTreeMsg) Kind() uint8 { return kindSyncTree }
+func (*syncTreeMsg) Kind() uint8                 { return kindSyncTree }
+func (m *syncTreeMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *syncTreeMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.GUID(m.lo)
-	w.GUID(m.hi)
-	w.Bool(m.rejoin)
-	m.kids.write(w)
-}
-
-func (m *syncTreeMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.lo, m.hi = readRange(r)
-	m.rejoin = r.Bool()
-	m.kids.read(r)
-}
-
-func readRange(r *wire.Reader) (lo, hi id.GUID) {
-	lo, hi = r.GUID(), r.GUID()
-	if hi.Less(lo) {
-		r.Fail(wire.ErrValue)
-	}
-	return lo, hi
+func (m *syncTreeMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	stretch(c, &m.lo, &m.hi)
+	c.Bool(&m.rejoin)
+	m.kids.fields(c)
 }
 
 type syncTreeAckMsg struct {
@@ -70,20 +53,14 @@ type syncTreeAckMsg struct {
 	kids     kids
 }
 
-func (*syncTreeAckMsg) Kind() uint8 { return kindSyncTreeAck }
+func (*syncTreeAckMsg) Kind() uint8                 { return kindSyncTreeAck }
+func (m *syncTreeAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *syncTreeAckMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Bool(m.unsynced)
-	w.U64(m.free)
-	m.kids.write(w)
-}
-
-func (m *syncTreeAckMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.unsynced = r.Bool()
-	m.free = r.U64()
-	m.kids.read(r)
+func (m *syncTreeAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.Bool(&m.unsynced)
+	c.U64(&m.free)
+	m.kids.fields(c)
 }
 
 // Flags of an item.
@@ -104,32 +81,22 @@ type item struct {
 
 const itemSize = 32 + 16 + 1
 
-func writeItems(w *wire.Writer, items []item) {
-	w.Count(len(items))
-	for i := range items {
-		w.GUID(items[i].guid)
-		w.U64(items[i].tag.hi)
-		w.U64(items[i].tag.lo)
-		w.U8(items[i].flags)
-	}
+func (it *item) fields(c wire.Codec) {
+	c.GUID(&it.guid)
+	it.tag.fields(c)
+	c.U8(&it.flags)
+	c.Check(it.flags&^itemFlags == 0, wire.ErrValue)
 }
 
-// readItems reads items in strictly rising order of GUID within [lo, hi].
-func readItems(r *wire.Reader, lo, hi id.GUID) []item {
-	n := r.Count(maxKeys, itemSize)
-	if n == 0 {
-		return nil
+// itemsOn are items in strictly rising order of GUID within [lo, hi].
+func itemsOn(c wire.Codec, lo, hi id.GUID, items *[]item) {
+	wire.List(c, items, maxKeys, itemSize, (*item).fields)
+	if !c.Read() {
+		return
 	}
-	items := make([]item, n)
-	for i := range items {
-		it := item{r.GUID(), sum128{r.U64(), r.U64()}, r.U8()}
-		if it.flags&^itemFlags != 0 || it.guid.Less(lo) || hi.Less(it.guid) ||
-			i > 0 && !items[i-1].guid.Less(it.guid) {
-			r.Fail(wire.ErrValue)
-		}
-		items[i] = it
+	for i, it := range *items {
+		c.Check(!it.guid.Less(lo) && !hi.Less(it.guid) && (i == 0 || (*items)[i-1].guid.Less(it.guid)), wire.ErrValue)
 	}
-	return items
 }
 
 // syncKeysMsg lists the sender's items on [lo, hi]: all of them, or with
@@ -141,21 +108,14 @@ type syncKeysMsg struct {
 	items   []item
 }
 
-func (*syncKeysMsg) Kind() uint8 { return kindSyncKeys }
+func (*syncKeysMsg) Kind() uint8                 { return kindSyncKeys }
+func (m *syncKeysMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *syncKeysMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.GUID(m.lo)
-	w.GUID(m.hi)
-	w.Bool(m.partial)
-	writeItems(w, m.items)
-}
-
-func (m *syncKeysMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.lo, m.hi = readRange(r)
-	m.partial = r.Bool()
-	m.items = readItems(r, m.lo, m.hi)
+func (m *syncKeysMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	stretch(c, &m.lo, &m.hi)
+	c.Bool(&m.partial)
+	itemsOn(c, m.lo, m.hi, &m.items)
 }
 
 // syncKeysAckMsg lists the answering node's items on the same range, or only
@@ -168,23 +128,15 @@ type syncKeysAckMsg struct {
 	items    []item
 }
 
-func (*syncKeysAckMsg) Kind() uint8 { return kindSyncKeysAck }
+func (*syncKeysAckMsg) Kind() uint8                 { return kindSyncKeysAck }
+func (m *syncKeysAckMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *syncKeysAckMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.GUID(m.lo)
-	w.GUID(m.hi)
-	w.Bool(m.unsynced)
-	w.Bool(m.more)
-	writeItems(w, m.items)
-}
-
-func (m *syncKeysAckMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.lo, m.hi = readRange(r)
-	m.unsynced = r.Bool()
-	m.more = r.Bool()
-	m.items = readItems(r, m.lo, m.hi)
+func (m *syncKeysAckMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	stretch(c, &m.lo, &m.hi)
+	c.Bool(&m.unsynced)
+	c.Bool(&m.more)
+	itemsOn(c, m.lo, m.hi, &m.items)
 }
 
 // wantMsg asks for records (answered by Offer), or with bytes for one block
@@ -195,21 +147,14 @@ type wantMsg struct {
 	guids []id.GUID
 }
 
-func (*wantMsg) Kind() uint8 { return kindWant }
+func (*wantMsg) Kind() uint8                 { return kindWant }
+func (m *wantMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *wantMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Bool(m.bytes)
-	writeGUIDs(w, m.guids)
-}
-
-func (m *wantMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.bytes = r.Bool()
-	m.guids = readGUIDs(r, maxWant)
-	if m.bytes && len(m.guids) != 1 {
-		r.Fail(wire.ErrValue)
-	}
+func (m *wantMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.Bool(&m.bytes)
+	guidList(c, &m.guids, maxWant)
+	c.Check(!m.bytes || len(m.guids) == 1, wire.ErrValue)
 }
 
 // offered are the records of one GUID, without its bytes.
@@ -228,6 +173,12 @@ func (o *offered) size() int {
 	return n
 }
 
+func (o *offered) fields(c wire.Codec) {
+	c.GUID(&o.guid)
+	records(c, o.guid, &o.certs, &o.tombs, maxRecords)
+	versions(c, o.guid, &o.signed)
+}
+
 // offerMsg answers Want; more: another follows.
 type offerMsg struct {
 	req   uint64
@@ -235,45 +186,13 @@ type offerMsg struct {
 	items []offered
 }
 
-func (*offerMsg) Kind() uint8 { return kindOffer }
+func (*offerMsg) Kind() uint8                 { return kindOffer }
+func (m *offerMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *offerMsg) AppendBody(w *wire.Writer) {
-	w.U64(m.req)
-	w.Bool(m.more)
-	w.Count(len(m.items))
-	for i := range m.items {
-		o := &m.items[i]
-		w.GUID(o.guid)
-		writeCerts(w, o.certs)
-		writeRemoves(w, o.tombs)
-		writeSigned(w, o.signed)
-	}
-}
-
-func (m *offerMsg) read(r *wire.Reader) {
-	m.req = r.U64()
-	m.more = r.Bool()
-	n := r.Count(maxOffer, id.Size+5)
-	for range n {
-		o := offered{guid: r.GUID()}
-		o.certs = readCerts(r, maxRecords)
-		o.tombs = readRemoves(r, maxRecords)
-		o.signed = readSigned(r, o.guid)
-		for i := range o.certs {
-			if o.certs[i].GUID != o.guid {
-				r.Fail(wire.ErrValue)
-			}
-		}
-		for i := range o.tombs {
-			if o.tombs[i].GUID != o.guid {
-				r.Fail(wire.ErrValue)
-			}
-		}
-		if r.Err() != nil {
-			return
-		}
-		m.items = append(m.items, o)
-	}
+func (m *offerMsg) fields(c wire.Codec) {
+	c.U64(&m.req)
+	c.Bool(&m.more)
+	wire.List(c, &m.items, maxOffer, id.Size+5, (*offered).fields)
 }
 
 // pointerMsg tells a candidate where a diverted copy is, or (drop) that the
@@ -284,16 +203,11 @@ type pointerMsg struct {
 	holder *id.Handle
 }
 
-func (*pointerMsg) Kind() uint8 { return kindPointer }
+func (*pointerMsg) Kind() uint8                 { return kindPointer }
+func (m *pointerMsg) AppendBody(w *wire.Writer) { m.fields(w.Codec()) }
 
-func (m *pointerMsg) AppendBody(w *wire.Writer) {
-	w.GUID(m.guid)
-	w.Bool(m.drop)
-	w.Handle(m.holder)
-}
-
-func (m *pointerMsg) read(r *wire.Reader) {
-	m.guid = r.GUID()
-	m.drop = r.Bool()
-	m.holder = r.Handle()
+func (m *pointerMsg) fields(c wire.Codec) {
+	c.GUID(&m.guid)
+	c.Bool(&m.drop)
+	c.Handle(&m.holder)
 }

@@ -53,52 +53,30 @@ func NewStoreCert(pool [32]byte, g id.GUID, owner [32]byte, claim [16]byte, size
 	}
 }
 
-func (c *StoreCert) appendSigned(w *wire.Writer) {
-	w.U8(recordVersion)
-	w.Fixed(c.Pool[:])
-	w.GUID(c.GUID)
-	w.Fixed(c.Owner[:])
-	w.Fixed(c.Claim[:])
-	w.U32(c.Size)
-	w.U8(c.K)
-	w.U64(c.Stamp)
-	w.U64(c.Expires)
+// covered is what the signature is over.
+func (c *StoreCert) covered(f wire.Codec) {
+	about(f, &c.Pool, &c.GUID, &c.Owner, &c.Claim)
+	f.U32(&c.Size)
+	f.U8(&c.K)
+	f.U64(&c.Stamp)
+	f.U64(&c.Expires)
+}
+
+func (c *StoreCert) fields(f wire.Codec) {
+	c.covered(f)
+	f.Fixed(c.Sig[:])
+	f.Check(c.Size <= MaxBlock && c.K > 0 && c.K <= MaxReplicas, wire.ErrBound)
 }
 
 // AppendTo encodes c.
-func (c *StoreCert) AppendTo(w *wire.Writer) {
-	c.appendSigned(w)
-	w.Fixed(c.Sig[:])
-}
-
-func (c *StoreCert) read(r *wire.Reader) {
-	readVersion(r)
-	r.Into(c.Pool[:])
-	c.GUID = r.GUID()
-	r.Into(c.Owner[:])
-	r.Into(c.Claim[:])
-	c.Size = r.U32()
-	c.K = r.U8()
-	c.Stamp = r.U64()
-	c.Expires = r.U64()
-	r.Into(c.Sig[:])
-	if c.Size > MaxBlock || c.K == 0 || c.K > MaxReplicas {
-		r.Fail(wire.ErrBound)
-	}
-}
+func (c *StoreCert) AppendTo(w *wire.Writer) { c.fields(w.Codec()) }
 
 // SignWith signs c with the owner's key.
-func (c *StoreCert) SignWith(sign Signer) {
-	var w wire.Writer
-	c.appendSigned(&w)
-	c.Sig = sign(DomainStoreCert, w.B)
-}
+func (c *StoreCert) SignWith(sign Signer) { c.Sig = sign(DomainStoreCert, bytesOf(c.covered)) }
 
 // Verify checks the owner's signature.
 func (c *StoreCert) Verify(v Verifier) bool {
-	w := wire.Writer{B: make([]byte, 0, storeCertSize)}
-	c.appendSigned(&w)
-	return v(c.Owner, DomainStoreCert, w.B, c.Sig)
+	return v(c.Owner, DomainStoreCert, bytesOf(c.covered), c.Sig)
 }
 
 // Role says in which capacity a node holds a copy.
@@ -138,61 +116,29 @@ const (
 	receiptSize = 1 + 32 + 32 + 32 + 16 + 8 + 32 + 1 + 8 + 32 + 1 + 64
 )
 
-func (c *Receipt) appendLeaf(w *wire.Writer) {
-	w.U8(recordVersion)
-	w.Fixed(c.Pool[:])
-	w.GUID(c.GUID)
-	w.Fixed(c.Owner[:])
-	w.Fixed(c.Claim[:])
-	w.U64(c.Stamp)
-	w.GUID(c.Node)
-	w.U8(uint8(c.Role))
-	w.U64(c.Synced)
+// own is what a receipt says by itself, the leaf of a batch.
+func (c *Receipt) own(f wire.Codec) {
+	about(f, &c.Pool, &c.GUID, &c.Owner, &c.Claim)
+	f.U64(&c.Stamp)
+	f.GUID(&c.Node)
+	wire.Enum(f, &c.Role, RoleReplica, RoleTombstone)
+	f.U64(&c.Synced)
+}
+
+func (c *Receipt) fields(f wire.Codec) {
+	c.own(f)
+	f.Fixed(c.Root[:])
+	wire.List8(f, &c.Path, maxPath, 32, func(sum *[32]byte, f wire.Codec) { f.Fixed(sum[:]) })
+	f.Fixed(c.Sig[:])
 }
 
 // AppendTo encodes c.
-func (c *Receipt) AppendTo(w *wire.Writer) {
-	c.appendLeaf(w)
-	w.Fixed(c.Root[:])
-	w.U8(uint8(len(c.Path)))
-	for i := range c.Path {
-		w.Fixed(c.Path[i][:])
-	}
-	w.Fixed(c.Sig[:])
-}
-
-func (c *Receipt) read(r *wire.Reader) {
-	readVersion(r)
-	r.Into(c.Pool[:])
-	c.GUID = r.GUID()
-	r.Into(c.Owner[:])
-	r.Into(c.Claim[:])
-	c.Stamp = r.U64()
-	c.Node = r.GUID()
-	c.Role = Role(r.U8())
-	if c.Role < RoleReplica || c.Role > RoleTombstone {
-		r.Fail(wire.ErrValue)
-	}
-	c.Synced = r.U64()
-	r.Into(c.Root[:])
-	n := int(r.U8())
-	if n > maxPath {
-		r.Fail(wire.ErrBound)
-		return
-	}
-	if n > 0 {
-		c.Path = make([][32]byte, n)
-		for i := range c.Path {
-			r.Into(c.Path[i][:])
-		}
-	}
-	r.Into(c.Sig[:])
-}
+func (c *Receipt) AppendTo(w *wire.Writer) { c.fields(w.Codec()) }
 
 func (c *Receipt) leaf() [32]byte {
 	w := wire.Writer{B: make([]byte, 0, receiptSize+32)}
 	w.Fixed([]byte("atoll/receipt/leaf/1"))
-	c.appendLeaf(&w)
+	c.own(w.Codec())
 	return blake3.Sum256(w.B)
 }
 
@@ -248,62 +194,45 @@ func (s *Signed) ValueHash() [32]byte {
 	return blake3.Sum256(s.Value)
 }
 
-func (s *Signed) appendSigned(w *wire.Writer) {
-	w.U8(recordVersion)
-	w.Fixed(s.Pool[:])
-	w.Fixed(s.Owner[:])
-	w.Bytes8(s.Salt)
-	w.U64(s.Seq)
-	w.U64(s.Expires)
+// covered is what the signature is over.
+func (s *Signed) covered(f wire.Codec) {
+	f.Version(recordVersion)
+	f.Fixed(s.Pool[:])
+	f.Fixed(s.Owner[:])
+	f.Bytes8(&s.Salt, MaxSalt)
+	f.U64(&s.Seq)
+	f.U64(&s.Expires)
+	n := uint32(len(s.Value))
 	if s.Removed {
-		w.U32(removedLen)
-	} else {
-		w.Bytes32(s.Value)
+		n = removedLen
 	}
+	f.U32(&n)
+	if f.Read() {
+		s.Removed = n == removedLen
+	}
+	if !s.Removed {
+		f.Bytes(&s.Value, int(n), MaxValue)
+	}
+}
+
+func (s *Signed) fields(f wire.Codec) {
+	s.covered(f)
+	f.Fixed(s.Sig[:])
+	f.Check(s.Seq != 0, wire.ErrValue) // 0 stands for "absent" in cas
 }
 
 // AppendTo encodes s.
-func (s *Signed) AppendTo(w *wire.Writer) {
-	s.appendSigned(w)
-	w.Fixed(s.Sig[:])
-}
-
-func (s *Signed) read(r *wire.Reader) {
-	readVersion(r)
-	r.Into(s.Pool[:])
-	r.Into(s.Owner[:])
-	s.Salt = r.Bytes8(MaxSalt)
-	s.Seq = r.U64()
-	s.Expires = r.U64()
-	switch n := r.U32(); {
-	case n == removedLen:
-		s.Removed = true
-	case n > MaxValue:
-		r.Fail(wire.ErrBound)
-	default:
-		s.Value = r.Fixed(int(n))
-	}
-	r.Into(s.Sig[:])
-	if s.Seq == 0 {
-		r.Fail(wire.ErrValue) // 0 stands for "absent" in cas
-	}
-}
+func (s *Signed) AppendTo(w *wire.Writer) { s.fields(w.Codec()) }
 
 // SignWith signs s with the owner's key.
-func (s *Signed) SignWith(sign Signer) {
-	var w wire.Writer
-	s.appendSigned(&w)
-	s.Sig = sign(DomainSigned, w.B)
-}
+func (s *Signed) SignWith(sign Signer) { s.Sig = sign(DomainSigned, bytesOf(s.covered)) }
 
 // Verify checks bounds and the owner's signature.
 func (s *Signed) Verify(v Verifier) bool {
 	if len(s.Salt) > MaxSalt || len(s.Value) > MaxValue || s.Seq == 0 || s.Removed && len(s.Value) > 0 {
 		return false
 	}
-	var w wire.Writer
-	s.appendSigned(&w)
-	return v(s.Owner, DomainSigned, w.B, s.Sig)
+	return v(s.Owner, DomainSigned, bytesOf(s.covered), s.Sig)
 }
 
 func (s *Signed) size() int { return minSigned + len(s.Salt) + len(s.Value) }
@@ -323,55 +252,44 @@ type Remove struct {
 
 const removeSize = 1 + 32 + 32 + 32 + 16 + 8 + 64
 
-func (m *Remove) appendSigned(w *wire.Writer) {
-	w.U8(recordVersion)
-	w.Fixed(m.Pool[:])
-	w.GUID(m.GUID)
-	w.Fixed(m.Owner[:])
-	w.Fixed(m.Claim[:])
-	w.U64(m.Stamp)
+// covered is what the signature is over.
+func (m *Remove) covered(f wire.Codec) {
+	about(f, &m.Pool, &m.GUID, &m.Owner, &m.Claim)
+	f.U64(&m.Stamp)
+}
+
+func (m *Remove) fields(f wire.Codec) {
+	m.covered(f)
+	f.Fixed(m.Sig[:])
 }
 
 // AppendTo encodes m.
-func (m *Remove) AppendTo(w *wire.Writer) {
-	m.appendSigned(w)
-	w.Fixed(m.Sig[:])
-}
-
-func (m *Remove) read(r *wire.Reader) {
-	readVersion(r)
-	r.Into(m.Pool[:])
-	m.GUID = r.GUID()
-	r.Into(m.Owner[:])
-	r.Into(m.Claim[:])
-	m.Stamp = r.U64()
-	r.Into(m.Sig[:])
-}
+func (m *Remove) AppendTo(w *wire.Writer) { m.fields(w.Codec()) }
 
 // SignWith signs m with the owner's key.
-func (m *Remove) SignWith(sign Signer) {
-	var w wire.Writer
-	m.appendSigned(&w)
-	m.Sig = sign(DomainRemove, w.B)
-}
+func (m *Remove) SignWith(sign Signer) { m.Sig = sign(DomainRemove, bytesOf(m.covered)) }
 
 // Verify checks the owner's signature.
 func (m *Remove) Verify(v Verifier) bool {
-	var w wire.Writer
-	m.appendSigned(&w)
-	return v(m.Owner, DomainRemove, w.B, m.Sig)
+	return v(m.Owner, DomainRemove, bytesOf(m.covered), m.Sig)
 }
 
-func readVersion(r *wire.Reader) {
-	if v := r.U8(); v != recordVersion {
-		r.Fail(wire.ErrVersion)
-	}
+// about are the fields with which a record names what it is about.
+func about(f wire.Codec, pool *[32]byte, g *id.GUID, owner *[32]byte, claim *[16]byte) {
+	f.Version(recordVersion)
+	f.Fixed(pool[:])
+	f.GUID(g)
+	f.Fixed(owner[:])
+	f.Fixed(claim[:])
 }
 
-type record interface {
-	AppendTo(*wire.Writer)
-	read(*wire.Reader)
+func bytesOf(fields func(wire.Codec)) []byte {
+	w := wire.Writer{B: make([]byte, 0, storeCertSize)}
+	fields(w.Codec())
+	return w.B
 }
+
+func readVersion(r *wire.Reader) { r.Codec().Version(recordVersion) }
 
 // Encode returns the canonical bytes of a record.
 func Encode(c interface{ AppendTo(*wire.Writer) }) []byte {
@@ -380,9 +298,9 @@ func Encode(c interface{ AppendTo(*wire.Writer) }) []byte {
 	return w.B
 }
 
-func decodeInto(c record, b []byte, what string) error {
+func decode(what string, b []byte, fields func(wire.Codec)) error {
 	r := wire.NewReader(b)
-	c.read(r)
+	fields(r.Codec())
 	if err := r.Close(); err != nil {
 		return fmt.Errorf("dht: %s: %w", what, err)
 	}
@@ -391,24 +309,24 @@ func decodeInto(c record, b []byte, what string) error {
 
 // DecodeStoreCert is the inverse of Encode.
 func DecodeStoreCert(b []byte) (c StoreCert, err error) {
-	err = decodeInto(&c, b, "store certificate")
+	err = decode("store certificate", b, c.fields)
 	return c, err
 }
 
 // DecodeReceipt is the inverse of Encode.
 func DecodeReceipt(b []byte) (c Receipt, err error) {
-	err = decodeInto(&c, b, "receipt")
+	err = decode("receipt", b, c.fields)
 	return c, err
 }
 
 // DecodeSigned is the inverse of Encode; the result aliases b.
-func DecodeSigned(b []byte) (c Signed, err error) {
-	err = decodeInto(&c, b, "signed block")
-	return c, err
+func DecodeSigned(b []byte) (s Signed, err error) {
+	err = decode("signed block", b, s.fields)
+	return s, err
 }
 
 // DecodeRemove is the inverse of Encode.
-func DecodeRemove(b []byte) (c Remove, err error) {
-	err = decodeInto(&c, b, "remove")
-	return c, err
+func DecodeRemove(b []byte) (m Remove, err error) {
+	err = decode("remove", b, m.fields)
+	return m, err
 }

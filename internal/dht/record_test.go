@@ -48,7 +48,7 @@ func sampleRemove() Remove {
 // roundTrip checks that what parses is encoded to the same bytes.
 func roundTrip[T any, P interface {
 	*T
-	record
+	AppendTo(*wire.Writer)
 }](t *testing.T, decode func([]byte) (T, error), b []byte,
 ) {
 	t.Helper()

@@ -127,8 +127,12 @@ func (r *Reader) bounded(n, limit int) []byte {
 // Count reads the u16 count of a list whose elements take at least minSize
 // bytes each. It refuses counts over limit and counts that the unread bytes
 // cannot hold, so the caller may allocate count elements at once.
-func (r *Reader) Count(limit, minSize int) int {
-	n := int(r.U16())
+func (r *Reader) Count(limit, minSize int) int { return r.count(int(r.U16()), limit, minSize) }
+
+// Count8 is Count of a list with a u8 count.
+func (r *Reader) Count8(limit, minSize int) int { return r.count(int(r.U8()), limit, minSize) }
+
+func (r *Reader) count(n, limit, minSize int) int {
 	if n > limit {
 		r.Fail(ErrBound)
 		return 0

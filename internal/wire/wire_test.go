@@ -129,6 +129,7 @@ func TestOwnMistakesPanic(t *testing.T) {
 		"Bytes8":  func(w *Writer) { w.Bytes8(make([]byte, 256)) },
 		"Bytes16": func(w *Writer) { w.Bytes16(make([]byte, 1<<16)) },
 		"Count":   func(w *Writer) { w.Count(1 << 16) },
+		"Count8":  func(w *Writer) { w.Count8(256) },
 	} {
 		func() {
 			defer func() {

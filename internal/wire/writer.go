@@ -68,6 +68,14 @@ func (w *Writer) Count(n int) {
 	w.U16(uint16(n))
 }
 
+// Count8 writes a count of one byte.
+func (w *Writer) Count8(n int) {
+	if n < 0 || n > 0xff {
+		panic("wire: list of more than 255 elements")
+	}
+	w.U8(uint8(n))
+}
+
 // Handle writes GUID · key · epoch u32 · addresses (count u8, each Bytes8).
 func (w *Writer) Handle(h *id.Handle) {
 	w.GUID(h.GUID)
