@@ -78,6 +78,8 @@ var (
 	ErrTooLarge = &Error{code: codeBadRequest, text: "the file is larger than 128 TiB"}
 	// ErrNotFound: no such name in the catalogue.
 	ErrNotFound = &Error{code: codeNotFound, text: "no file of this name in the catalogue"}
+	// ErrRemoved: the root of a file was removed.
+	ErrRemoved = &Error{code: codeRemoved, text: "the file was removed by its owner: its link leads to nothing any more"}
 	// ErrAmbiguous: a name that several files in the catalogue have.
 	ErrAmbiguous = &Error{code: codeBadRequest, text: "several files have this name; use the link"}
 	// ErrClosed: the client was closed.

@@ -43,7 +43,7 @@ func (c *Client) OpenFile(ctx context.Context, l seal.Link) (*File, error) {
 		return seal.OpenManifest(b, r, true)
 	})
 	if err != nil {
-		return nil, err
+		return nil, ofRoot(err)
 	}
 	f := &File{c: c, link: l, root: root, claim: root.Root.Claim}
 	if len(root.Children) > 0 {
@@ -52,6 +52,14 @@ func (c *Client) OpenFile(ctx context.Context, l seal.Link) (*File, error) {
 		}
 	}
 	return f, nil
+}
+
+// ofRoot makes of a removed root a removed file.
+func ofRoot(err error) error {
+	if Code(err) == codeRemoved {
+		return ErrRemoved
+	}
+	return err
 }
 
 // Info returns what the root says.

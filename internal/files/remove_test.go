@@ -3,6 +3,7 @@ package files
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -38,6 +39,19 @@ func TestSharedClaims(t *testing.T) {
 	}
 	if _, err := c.GetFile(t.Context(), ra.Link, io.Discard, GetOptions{}); !hasCode(err, "removed") {
 		t.Fatal(err)
+	}
+	for what, use := range map[string]func() error{
+		"stat":   func() error { _, err := c.Stat(t.Context(), ra.Link); return err },
+		"verify": func() error { _, err := c.Verify(t.Context(), ra.VerifyLink, VerifyOptions{}); return err },
+		"rm":     func() error { _, err := c.Remove(t.Context(), ra.Link, nil); return err },
+	} {
+		if err := use(); !errors.Is(err, ErrRemoved) || !hasCode(err, "removed") {
+			t.Errorf("%s of a removed file: %v", what, err)
+		}
+	}
+	links := []seal.Link{ra.Link, rb.Link}
+	if v, err := c.VerifyAll(t.Context(), links, VerifyOptions{}); err != nil || v.OK != rb.Blocks || v.Lost != 1 {
+		t.Errorf("one of two removed elsewhere: %+v, %v", v, err)
 	}
 	if c.Catalogue().Len() != 1 {
 		t.Errorf("%d files listed", c.Catalogue().Len())

@@ -28,12 +28,13 @@ func (c *Client) openTree(ctx context.Context, l seal.Link, w *window) (*seal.Ma
 	if err := c.checkPool(l); err != nil {
 		return nil, err
 	}
-	return c.manifest(ctx, w, nil, l.Root, func(b []byte) (*seal.Manifest, error) {
+	root, err := c.manifest(ctx, w, nil, l.Root, func(b []byte) (*seal.Manifest, error) {
 		if r, ok := l.ReadKey(); ok {
 			return seal.OpenManifest(b, r, true)
 		}
 		return seal.OpenVerify(b, l.VerifyKey())
 	})
+	return root, ofRoot(err)
 }
 
 // Stat walks a file's manifests and asks where its blocks are.

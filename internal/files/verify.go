@@ -53,7 +53,12 @@ func (c *Client) VerifyAll(ctx context.Context, links []seal.Link, o VerifyOptio
 	t.meter = newMeter(phase, -1, o.Progress)
 	defer t.meter.close()
 	for _, l := range links {
-		if err := t.file(ctx, l); err != nil {
+		err := t.file(ctx, l)
+		if errors.Is(err, ErrRemoved) && len(links) > 1 {
+			t.lost(l.Root) // listed here, removed by its owner elsewhere
+			continue
+		}
+		if err != nil {
 			return t.sum, fmt.Errorf("verify: %s: %w", l.Root.Short(), err)
 		}
 	}
@@ -78,7 +83,7 @@ func absent(err error) bool { return gone(err) || Code(err) == codeCorrupt }
 func (t *verifying) file(ctx context.Context, l seal.Link) error {
 	root, err := t.c.openTree(ctx, l, t.window)
 	if err != nil {
-		if !absent(err) || errors.Is(err, seal.ErrSeal) {
+		if !absent(err) || errors.Is(err, seal.ErrSeal) || errors.Is(err, ErrRemoved) {
 			return err
 		}
 		t.lost(l.Root)
