@@ -147,57 +147,89 @@ func newResources(l Limits, report rcmgr.MetricsReporter) (network.ResourceManag
 	)
 }
 
-// blocks counts what the resource manager refuses and tells of peers that
-// keep on trying.
+// blocks counts what the resource manager refuses, and meters the streams that
+// peers open.
 type blocks struct {
 	stats *counters
-	flood func(peer.ID) // called once a peer had floodStreams refused; must not block
-
-	mu   sync.Mutex
-	seen map[peer.ID]int
-	last time.Time // when seen was emptied
+	flood func(peer.ID) // called when a peer has used up its budget; must not block
+	meter streamMeter
 }
 
 var _ rcmgr.MetricsReporter = (*blocks)(nil)
 
-// floodStreams refused within floodTime shut a peer out for shutTime. An
-// honest peer opens ten streams or so and reuses them.
+// A stream that a peer opens and the resource manager lets pass costs
+// streamCost, a refused one refusedCost. Who owes more than floodTime is shut
+// out for shutTime. An honest peer opens ten streams or so and reuses them; a
+// member that keeps trying to reach many others through a relay opens one or
+// two a second for each. Opening and resetting streams as fast as possible,
+// which never holds many, is stopped so after 1,280.
 const (
-	floodStreams = 32
-	floodTime    = 10 * time.Second
-	shutTime     = 5 * time.Minute
+	streamCost  = floodTime / 1280
+	refusedCost = floodTime / 32
+	floodTime   = 10 * time.Second
+	shutTime    = 5 * time.Minute
+	maxMetered  = 4096
 )
 
-func (b *blocks) BlockStream(p peer.ID, dir network.Direction) {
-	b.stats.blockedStreams.Add(1)
-	if dir != network.DirInbound {
-		return
+// streamMeter keeps for each peer when it will owe nothing more.
+type streamMeter struct {
+	mu   sync.Mutex
+	paid map[peer.ID]time.Time
+}
+
+// charge reports whether p owes too much now.
+func (m *streamMeter) charge(p peer.ID, cost time.Duration, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.paid == nil {
+		m.paid = map[peer.ID]time.Time{}
 	}
-	b.mu.Lock()
-	now := time.Now()
-	if now.Sub(b.last) > floodTime || b.seen == nil {
-		b.seen, b.last = map[peer.ID]int{}, now
+	at, ok := m.paid[p]
+	if !ok && len(m.paid) >= maxMetered {
+		return false // more peers than can be connected: the sweep is due
 	}
-	b.seen[p]++
-	hit := b.seen[p] == floodStreams
-	b.mu.Unlock()
-	if hit {
+	if at.Before(now) {
+		at = now
+	}
+	at = at.Add(cost)
+	m.paid[p] = at
+	return at.Sub(now) > floodTime
+}
+
+func (m *streamMeter) sweep(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p, at := range m.paid {
+		if at.Before(now) {
+			delete(m.paid, p)
+		}
+	}
+}
+
+func (b *blocks) charge(p peer.ID, dir network.Direction, cost time.Duration) {
+	if dir == network.DirInbound && b.meter.charge(p, cost, time.Now()) {
 		b.flood(p)
 	}
 }
+
+func (b *blocks) BlockStream(p peer.ID, dir network.Direction) {
+	b.stats.blockedStreams.Add(1)
+	b.charge(p, dir, refusedCost)
+}
+
+func (b *blocks) AllowStream(p peer.ID, dir network.Direction) { b.charge(p, dir, streamCost) }
 
 func (b *blocks) BlockConn(network.Direction, bool) { b.stats.blockedConns.Add(1) }
 func (b *blocks) BlockPeer(peer.ID)                 { b.stats.blockedConns.Add(1) }
 func (b *blocks) BlockProtocolPeer(_ protocol.ID, p peer.ID) {
 	b.BlockStream(p, network.DirInbound)
 }
-func (b *blocks) BlockProtocol(protocol.ID)              { b.stats.blockedStreams.Add(1) }
-func (b *blocks) BlockService(string)                    { b.stats.blockedStreams.Add(1) }
-func (b *blocks) BlockServicePeer(string, peer.ID)       { b.stats.blockedStreams.Add(1) }
-func (b *blocks) BlockMemory(int)                        { b.stats.blockedMemory.Add(1) }
-func (b *blocks) AllowConn(network.Direction, bool)      {}
-func (b *blocks) AllowStream(peer.ID, network.Direction) {}
-func (b *blocks) AllowPeer(peer.ID)                      {}
-func (b *blocks) AllowProtocol(protocol.ID)              {}
-func (b *blocks) AllowService(string)                    {}
-func (b *blocks) AllowMemory(int)                        {}
+func (b *blocks) BlockProtocol(protocol.ID)         { b.stats.blockedStreams.Add(1) }
+func (b *blocks) BlockService(string)               { b.stats.blockedStreams.Add(1) }
+func (b *blocks) BlockServicePeer(string, peer.ID)  { b.stats.blockedStreams.Add(1) }
+func (b *blocks) BlockMemory(int)                   { b.stats.blockedMemory.Add(1) }
+func (b *blocks) AllowConn(network.Direction, bool) {}
+func (b *blocks) AllowPeer(peer.ID)                 {}
+func (b *blocks) AllowProtocol(protocol.ID)         {}
+func (b *blocks) AllowService(string)               {}
+func (b *blocks) AllowMemory(int)                   {}

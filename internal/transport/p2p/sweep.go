@@ -68,4 +68,5 @@ func (t *Transport) sweepOnce(now time.Time) {
 	t.gate.sweep(now)
 	t.asks.sweep(now)
 	t.seen.sweep(now)
+	t.blocks.meter.sweep(now)
 }

@@ -43,13 +43,14 @@ type Transport struct {
 	stats counters
 	times times
 
-	h     host.Host
-	swarm *swarm.Swarm
-	reach *reach
-	gate  *gate
-	asks  *askLimit
-	seen  sightings
-	nat   natState
+	h      host.Host
+	swarm  *swarm.Swarm
+	reach  *reach
+	gate   *gate
+	blocks *blocks
+	asks   *askLimit
+	seen   sightings
+	nat    natState
 
 	ctx    context.Context // of everything the transport does by itself
 	cancel context.CancelFunc
@@ -130,7 +131,8 @@ func (t *Transport) start() error {
 			}
 		}
 	}
-	res, err := newResources(t.cfg.Limits, &blocks{stats: &t.stats, flood: t.flooded})
+	t.blocks = &blocks{stats: &t.stats, flood: t.flooded}
+	res, err := newResources(t.cfg.Limits, t.blocks)
 	if err != nil {
 		return fmt.Errorf("p2p: %w", err)
 	}
