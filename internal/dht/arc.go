@@ -213,6 +213,15 @@ func (n *Node) settle() {
 	if n.unsettled && n.started {
 		n.unsettled = false
 		n.rebuild()
+		for _, p := range n.news { // on the arcs as they are with them
+			for _, a := range n.arcs {
+				a.seen &^= p.bit()
+			}
+			if p.returned {
+				n.reenter(p)
+			}
+		}
+		n.news = n.news[:0]
 	}
 }
 

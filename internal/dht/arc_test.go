@@ -250,3 +250,35 @@ func TestComparisonFindsTheDifference(t *testing.T) {
 		}
 	}
 }
+
+// One that had evicted a neighbour does not know what that one and others have
+// agreed on meanwhile: when it is back, their common arcs are entered anew, also
+// if its return is the only news.
+func TestReturnIsEntered(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(8)
+	w.fixed = true
+	x, y := w.nodes[0], w.nodes[1]
+	for _, in := range []bool{false, true} {
+		x.n.settle()
+		if in {
+			x.seen[y.h.GUID] = true
+		} else {
+			delete(x.seen, y.h.GUID)
+		}
+		x.n.Update(w.net.Now, y.h, in, nil)
+	}
+	x.n.settle()
+	p := x.n.peer(y.h)
+	for _, a := range x.n.arcs {
+		if a.near&p.bit() != 0 && a.synced {
+			t.Fatalf("synced from %s on, without having asked the one who returned", a.lo.Short())
+		}
+	}
+	w.run(time20)
+	for _, a := range x.n.arcs {
+		if a.mine() && !a.synced {
+			t.Fatalf("not entered from %s on", a.lo.Short())
+		}
+	}
+}

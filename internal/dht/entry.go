@@ -72,6 +72,7 @@ func (n *Node) missedBy(p *peer) {
 	if p.bit() == 0 {
 		return
 	}
+	n.settle()
 	n.reenter(p)
 	n.pulseSoon()
 }

@@ -38,9 +38,10 @@ type Node struct {
 	allHere   bool   // every member of the pool is a neighbour
 	returned  uint64 // of those that had been away
 	forgotten map[id.GUID]bool
-	circle    circle // neighbours and self
-	arcs      []*arc // known stretches of the ring, in order
-	unsettled bool   // circle and arcs are out of date: settle
+	circle    circle  // neighbours and self
+	arcs      []*arc  // known stretches of the ring, in order
+	unsettled bool    // circle and arcs are out of date: settle
+	news      []*peer // arrived since arcs were computed
 	domains   map[string]int32
 	scratch   []*peer
 	scratch2  []*peer
@@ -587,26 +588,21 @@ func (n *Node) Update(now machine.Time, h *id.Handle, joined bool, out []machine
 // arrived: p is a neighbour now. If it had been one before, what it holds must
 // be confirmed, and what others agreed on without us must be learnt.
 func (n *Node) arrived(p *peer) {
-	n.settle() // what is forgotten below is forgotten of the arcs as they were
 	p.leaf = true
 	p.fails, p.suspect = 0, 0
-	bit := n.slot(p)
-	for _, a := range n.arcs {
-		a.seen &^= bit
-	}
+	n.slot(p)
 	if p.gone {
 		p.gone, p.returned = false, true
 		p.rejoin = p.h.Epoch == p.epoch // else it restarted, and enters anyway
 		n.trace("dht.return", p.h.GUID, id.GUID{}, 0, "")
-		n.reenter(p)
 	}
+	n.news = append(n.news, p)
 	p.sync.reset()
 	if n.cfg.Bugs.DeleteOnReturn && p.returned {
 		for _, g := range n.outsideCopies(maxQueued) {
 			n.dropCopy(g, nil)
 		}
 	}
-	n.pulseSoon()
 }
 
 // lost: the overlay evicted p.
