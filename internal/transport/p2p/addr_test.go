@@ -131,6 +131,10 @@ func TestReach(t *testing.T) {
 		{"/ip4/10.99.0.1/tcp/1", "192.168.1.5/24", false, true}, // Config.Private
 		{"/ip6/fd12::9/tcp/1", "fd12::1/64", false, true},
 		{"/ip6/fd13::9/tcp/1", "fd12::1/64", false, false},
+		{"/ip4/192.0.2.9/tcp/1", "192.0.2.2/24", false, true},
+		{"/ip4/192.0.2.9/tcp/1", "192.168.1.5/24", false, false},
+		{"/ip6/2001:db8::9/tcp/1", "2001:db8::1/64", false, true},
+		{"/ip6/2001:db8:1::9/tcp/1", "2001:db8::1/64", false, false},
 		{"/dns4/localhost/tcp/1", "192.168.1.5/24", true, false},
 		{"/ip4/127.0.0.1/tcp/1/p2p/" + somePeer + "/p2p-circuit", "192.168.1.5/24", false, false},
 	} {

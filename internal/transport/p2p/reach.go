@@ -15,13 +15,14 @@ import (
 // (60-reliability §5, SSRF):
 //
 //	public unicast                  yes
-//	unspecified, multicast, link-local (with 169.254.169.254), documentation
+//	unspecified, multicast, link-local (with 169.254.169.254), reserved
 //	                                never
 //	loopback                        if the pool lives on this machine: Loopback,
 //	                                an operator gave a loopback address, or we
 //	                                have no other address ourselves
 //	private (RFC 1918, RFC 6598,    if in a subnet of ours, in Config.Private,
-//	ULA)                            or beside an address an operator gave
+//	ULA) and documentation, which   or beside an address an operator gave
+//	closed networks use
 //	names                           never: only an operator may give them
 type reach struct {
 	loopback   bool
@@ -73,15 +74,18 @@ func neighbourhood(ip netip.Addr) netip.Prefix {
 }
 
 var (
-	sharedSpace = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
-	nowhere     = []netip.Prefix{
-		netip.MustParsePrefix("0.0.0.0/8"),
-		netip.MustParsePrefix("192.0.0.0/24"),
+	// unrouted is what the Internet does not carry, beside RFC 1918 and ULA.
+	unrouted = []netip.Prefix{
+		netip.MustParsePrefix("100.64.0.0/10"), // RFC 6598
 		netip.MustParsePrefix("192.0.2.0/24"),
 		netip.MustParsePrefix("198.51.100.0/24"),
 		netip.MustParsePrefix("203.0.113.0/24"),
-		netip.MustParsePrefix("240.0.0.0/4"),
 		netip.MustParsePrefix("2001:db8::/32"),
+	}
+	nowhere = []netip.Prefix{
+		netip.MustParsePrefix("0.0.0.0/8"),
+		netip.MustParsePrefix("192.0.0.0/24"),
+		netip.MustParsePrefix("240.0.0.0/4"),
 		netip.MustParsePrefix("fd00:ec2::254/128"), // a cloud's metadata service
 		netip.MustParsePrefix("100.100.100.200/32"),
 		netip.MustParsePrefix("64:ff9b::/96"), // NAT64 would hide an IPv4 address
@@ -94,7 +98,7 @@ func (r *reach) allows(m ma.Multiaddr) bool {
 	if !ok || ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || within(nowhere, ip) {
 		return false
 	}
-	if !ip.IsLoopback() && !ip.IsPrivate() && !sharedSpace.Contains(ip) {
+	if !ip.IsLoopback() && !ip.IsPrivate() && !within(unrouted, ip) {
 		return ip.IsGlobalUnicast()
 	}
 	r.mu.Lock()

@@ -84,7 +84,7 @@ func ipRank(ip netip.Addr, preferred []netip.Addr) int {
 	switch {
 	case ip.IsLoopback():
 		r = 40
-	case ip.IsPrivate() || sharedSpace.Contains(ip):
+	case ip.IsPrivate() || within(unrouted, ip):
 		r = 20
 	}
 	if !slices.Contains(preferred, ip) {
