@@ -34,11 +34,10 @@ func (n *Node) listen() error {
 				return err
 			}
 		}
-		ip := "0.0.0.0"
-		if cfg.Loopback {
-			ip = "127.0.0.1"
+		cfg.Listen = cfg.Listen[:0]
+		for _, ip := range everywhere(cfg.Loopback) {
+			cfg.Listen = append(cfg.Listen, net.JoinHostPort(ip, strconv.Itoa(port)))
 		}
-		cfg.Listen = []string{net.JoinHostPort(ip, strconv.Itoa(port))}
 		n.tr, err = p2p.New(cfg, n.link)
 		if err == nil {
 			return n.home.write(portFile, fmt.Appendf(nil, "%d\n", port))
@@ -48,6 +47,24 @@ func (n *Node) listen() error {
 		}
 		port = 0
 	}
+}
+
+// everywhere lists what to listen on where nothing is said: all interfaces, of
+// IPv6 too where this machine has an address of it beyond loopback and links.
+func everywhere(loopback bool) []string {
+	if loopback {
+		return []string{"127.0.0.1"}
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return []string{"0.0.0.0"}
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() == nil && n.IP.IsGlobalUnicast() {
+			return []string{"0.0.0.0", "::"}
+		}
+	}
+	return []string{"0.0.0.0"}
 }
 
 // freePort asks the system for a port that nobody uses.
