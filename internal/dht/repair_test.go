@@ -193,39 +193,6 @@ func TestNewcomerTakesItsShare(t *testing.T) {
 	}
 }
 
-func TestRemoveOneOfTwoClaims(t *testing.T) {
-	w := newWorld(t, LAN())
-	w.grow(5)
-	b := block(7, 3000)
-	w.putClaim(w.nodes[0], b, 1)
-	w.putClaim(w.nodes[1], b, 2)
-	w.run(machine.Second)
-	r, err := w.do(w.nodes[2], w.removeCmd(b, 1))
-	if err != nil || !r.(RemoveDone).KeptByOthers || len(r.(RemoveDone).Receipts) != 2 {
-		t.Fatalf("remove of one claim: %+v, %v", r, err)
-	}
-	w.run(machine.Second)
-	w.get(w.nodes[3], b)
-	if r, err = w.do(w.nodes[2], w.removeCmd(b, 2)); err != nil || r.(RemoveDone).KeptByOthers {
-		t.Fatalf("remove of the last claim: %+v, %v", r, err)
-	}
-	w.run(machine.Second)
-	w.getErr(w.nodes[3], b, ErrNotFound)
-	if h := w.holders(b); len(h) != 0 {
-		t.Errorf("%d copies outlive the last claim", len(h))
-	}
-	// The old certificate does not bring it back; a later one does.
-	old := w.putCmd(b, 1)
-	old.Cert.Stamp -= 10 * 60 * 1000
-	old.Cert.SignWith(signer(w.owner))
-	if _, err = w.do(w.nodes[0], old); err == nil || err.(*Refusal).Code != CodeRemoved {
-		t.Errorf("put under a tombstone: %v", err)
-	}
-	w.run(machine.Second)
-	w.putClaim(w.nodes[0], b, 1)
-	w.get(w.nodes[4], b)
-}
-
 // A block lost one claim and has another: newcomers learn of it all the same.
 func TestNewcomerLearnsOfRemovedAndPutAgain(t *testing.T) {
 	cfg := LAN()
@@ -299,42 +266,6 @@ func TestRemoveDuringAbsence(t *testing.T) {
 }
 
 const time20 = 20 * machine.Second
-
-// The pool is cut in two while a block is removed on one side; after the heal
-// the tombstone wins everywhere.
-func TestRemoveDuringPartition(t *testing.T) {
-	w := newWorld(t, LAN())
-	w.grow(6)
-	b := block(11, 900)
-	w.put(w.nodes[0], b)
-	w.run(machine.Second)
-	side := func(x *tnodeT) bool { return slices.Index(w.nodes, x)%2 == 0 }
-	cut := true
-	w.net.Drop = func(f machinetest.Flight) bool {
-		return cut && side(w.by[f.From.GUID]) != side(w.by[f.To.GUID])
-	}
-	w.part(side)
-	w.run(machine.Second)
-	var at *tnodeT
-	for _, x := range w.nodes {
-		if side(x) {
-			at = x
-		}
-	}
-	_, err := w.do(at, w.removeCmd(b, 1))
-	if err != nil {
-		t.Fatalf("remove on one side: %v", err)
-	}
-	cut = false
-	w.part(nil)
-	w.run(30 * machine.Second)
-	if h := w.holders(b); len(h) != 0 {
-		t.Errorf("%d copies after the heal", len(h))
-	}
-	for _, x := range w.nodes {
-		w.getErr(x, b, ErrNotFound)
-	}
-}
 
 // What each side took in while the pool was cut in two is found from the other
 // after the heal.
@@ -470,46 +401,6 @@ func TestRevokedWithoutGrace(t *testing.T) {
 			t.Errorf("%d copies 20 s after a member was revoked", c)
 		}
 	}
-}
-
-// A silent replica gets a stand-in, which is counted, and found when the set
-// is gone; the replica returns and is brought up to date.
-func TestStandInAndReturn(t *testing.T) {
-	cfg := LAN()
-	cfg.Grace = 10 * machine.Second
-	w := newWorld(t, cfg)
-	w.grow(7)
-	b := block(21, 700)
-	set := w.set(b)
-	root, second, third := set[0], set[1], set[2]
-	// Two of the set are dead, and nobody has noticed.
-	w.crash(second)
-	w.crash(third)
-	d := w.put(root, b)
-	if len(d.Receipts) != 2 || w.stats().StandIns == 0 {
-		t.Fatalf("%d receipts, %d stand-ins", len(d.Receipts), w.stats().StandIns)
-	}
-	standIn := false
-	for _, r := range d.Receipts {
-		standIn = standIn || r.Role == RoleStandIn
-	}
-	if !standIn {
-		t.Error("no receipt of a stand-in")
-	}
-	w.reseat()
-	w.run(machine.Second)
-	w.boot(second)
-	w.boot(third)
-	w.run(2 * machine.Minute)
-	for _, x := range set {
-		if !slices.Contains(w.holders(b), x) {
-			t.Error("a member of the set still lacks the block")
-		}
-	}
-	w.kill(root)
-	w.kill(second)
-	w.kill(third)
-	w.get(w.outsider(b), b)
 }
 
 // Surplus copies go only when space is short, and only after the set has

@@ -97,45 +97,6 @@ func (w *world) setOf(g id.GUID) []*tnodeT {
 	return up[:min(w.cfg.K, len(up))]
 }
 
-// A write reaches one replica and its coordinator dies: the outcome is maybe.
-// Retrying the same record finishes it, with cas too; a read that met it
-// brings it to W, so that no later read falls behind.
-func TestHalfWrittenSignedPut(t *testing.T) {
-	cfg := LAN()
-	cfg.OpDeadline = 5 * machine.Second
-	w := newWorld(t, cfg)
-	w.grow(5)
-	s := w.signed("h", 1, "first")
-	g := s.GUID()
-	if _, err := w.do(w.nodes[0], PutSignedCmd{Rec: s}); err != nil {
-		t.Fatal(err)
-	}
-	w.run(machine.Second)
-	set := w.setOf(g)
-	only := set[0].h.GUID
-	w.net.Drop = func(f machinetest.Flight) bool {
-		m, ok := f.Msg.(*putSignedMsg)
-		return ok && (m.stage == stageReplica && f.To.GUID != only || m.stage == stageFallback)
-	}
-	cas := uint64(1)
-	two := w.signed("h", 2, "second")
-	if _, err := w.do(set[0], PutSignedCmd{Rec: two, CAS: &cas}); !errors.Is(err, ErrNoQuorum) {
-		t.Fatalf("write to one replica: %v", err)
-	}
-	w.net.Drop = nil
-	if v, seq, err := w.read(set[0], g); err != nil || seq == 2 && v != "second" {
-		t.Fatalf("read of a half write: %q %d %v", v, seq, err)
-	}
-	if _, err := w.do(set[1], PutSignedCmd{Rec: two, CAS: &cas}); err != nil {
-		t.Fatalf("retry: %v", err)
-	}
-	for _, x := range w.nodes {
-		if v, _, err := w.read(x, g); v != "second" || err != nil {
-			t.Errorf("read after retry: %q %v", v, err)
-		}
-	}
-}
-
 // A member that was away and is behind cas gets the current record first.
 func TestCASWithMemberBehind(t *testing.T) {
 	w := newWorld(t, LAN())
