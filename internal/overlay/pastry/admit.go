@@ -68,7 +68,7 @@ func (n *Node) place(x uint32, m *Join) {
 // lock, so there is no deadlock.
 func (n *Node) admit(x uint32, m *Join, s uint32) {
 	if n.cfg.Bugs.JoinWithoutLock {
-		a := &admission{lock: ring.Lock{ID: n.nonce() | 1}, nonce: m.Nonce, x: x, peer: s, rows: m.Rows}
+		a := &admission{lock: ring.Lock{ID: n.nonce()}, nonce: m.Nonce, x: x, peer: s, rows: m.Rows}
 		n.sendJoinReply(a)
 		return
 	}
@@ -86,7 +86,7 @@ func (n *Node) admit(x uint32, m *Join, s uint32) {
 	n.releaseAdmission()
 	a := &admission{
 		lock: ring.Lock{
-			ID: n.nonce() | 1, Joiner: m.X.GUID, Epoch: m.X.Epoch, Side: ring.Right,
+			ID: n.nonce(), Joiner: m.X.GUID, Epoch: m.X.Epoch, Side: ring.Right,
 			Until: n.now.Add(n.cfg.LockLife), Peer: n.me,
 		},
 		nonce: m.Nonce, x: x, peer: s, asP: true, since: n.now, rows: m.Rows,

@@ -17,6 +17,7 @@ type link struct {
 	waits   uint8
 
 	repliedAt machine.Time // last answer to an ack
+	got, back [2]uint32    // by our side: their last lease taken, or refused; and those up to which were returned
 }
 
 type sentNonce struct {
@@ -102,7 +103,8 @@ func (n *Node) held(s ring.Side) machine.Time {
 // each side where r is the neighbour and nothing stands in the way.
 func (n *Node) beatBody(r uint32, flags uint8) BeatBody {
 	p, l := n.peer(r), n.link(r)
-	b := BeatBody{Nonce: n.nonce(), Hold: noEcho, Flags: flags, Trt: uint32(n.cfg.TableProbe / machine.Second)}
+	b := BeatBody{Nonce: n.nonce(), Hold: noEcho, Flags: flags | n.unwanted(r), Trt: uint32(n.cfg.TableProbe / machine.Second)}
+	l.giveBack(&b)
 	l.sent[l.next%4] = sentNonce{b.Nonce, n.now}
 	l.next++
 	if n.active() {
@@ -125,20 +127,53 @@ func (n *Node) beatBody(r uint32, flags uint8) BeatBody {
 		if n.held(s) < n.now.Add(n.period()) {
 			b.Flags |= beatWant
 		}
-		if b.Hold == noEcho || p.flags&(fSuspect|fIndirect) == fSuspect || !n.mayVouch() {
+		if b.Hold == noEcho || p.flags&(fSuspect|fIndirect) == fSuspect {
 			continue // nothing to count the lease from, or perhaps nobody to hold it
 		}
-		if at := n.ledger.BlockedUntil(n.now, s, p.h.GUID); at > n.now && !n.cfg.Bugs.GrantEarly {
+		if at := n.grantAt(s); at > n.now {
 			if when := n.timers.When(timer{tGrant, 0}); when > at {
 				n.timers.Set(timer{tGrant, 0}, at)
 			}
 			continue
 		}
-		b.Grant = lease
+		if b.Grant == 0 {
+			n.grants++
+			b.Grant, b.Seq = lease, n.grants
+		}
 		b.Flags |= grantFlag(s)
-		n.ledger.Grant(s, p.h.GUID, p.h.Epoch, n.now.Add(lease))
+		n.ledger.Grant(s, p.h.GUID, p.h.Epoch, b.Seq, n.now.Add(lease))
 	}
 	return b
+}
+
+// giveBack returns in b every lease that the sender's neighbour of that link
+// gave to its sides named by flags, and on which this node does not count any
+// more, nor will on those still under way.
+func (l *link) giveBack(b *BeatBody) {
+	for _, s := range ring.Sides {
+		if b.Flags&backFlag(s) != 0 {
+			b.Back = max(b.Back, l.got[s])
+		}
+	}
+	for _, s := range ring.Sides {
+		if b.Flags&backFlag(s) != 0 {
+			l.back[s] = max(l.back[s], b.Back)
+		}
+	}
+}
+
+// unwanted lists the leases of r that this node does not count on, as flags.
+func (n *Node) unwanted(r uint32) (flags uint8) {
+	if n.state != Ready {
+		return 0
+	}
+	l, g := n.link(r), n.peer(r).h.GUID
+	for _, s := range ring.Sides {
+		if l.got[s] > l.back[s] && n.nb[s] != r && n.ledger.Held(s).Peer != g {
+			flags |= backFlag(s)
+		}
+	}
+	return flags
 }
 
 func (n *Node) sendBeat(r uint32, ack bool, flags uint8) {
@@ -185,7 +220,7 @@ func (n *Node) onBeat(r uint32, b *BeatBody, ack bool) {
 		// Once a round trip at most: were every ack answered by an ack, two
 		// nodes at odds would never fall silent, and their nonces would be
 		// forgotten before they are echoed.
-		if b.Flags&beatWant != 0 && n.mayGrant(r) && (l.repliedAt == 0 || n.now.Sub(l.repliedAt) >= n.probeTimeout(n.peer(r))) {
+		if (b.Flags&beatWant != 0 && n.mayGrant(r) || n.unwanted(r) != 0) && (l.repliedAt == 0 || n.now.Sub(l.repliedAt) >= n.probeTimeout(n.peer(r))) {
 			l.repliedAt = n.now
 			n.sendBeat(r, true, 0)
 		}
@@ -197,21 +232,44 @@ func (n *Node) onBeat(r uint32, b *BeatBody, ack bool) {
 	n.sendBeat(r, true, 0)
 }
 
-// mayVouch reports whether this node may grant leases at all. A joiner may not
-// until it has held leases from both its neighbours at once: its place may be
-// under a lease that one of them gave to a node evicted by error, and what it
-// does not own it cannot grant. After a whole lease any such has lapsed.
-func (n *Node) mayVouch() bool {
-	if !n.vested && n.now >= n.readyAt.Add(max(n.cfg.Lease, n.cfg.ActiveLease)) {
-		n.vested = true
+// stall is how late a timer must be for this node to doubt that it has been
+// running. Ours: far above what a loaded computer does, far below a lease.
+const stall = machine.Second
+
+// stalled: this node has been frozen, and others may think it dead.
+func (n *Node) stalled() { n.soundSince = n.now }
+
+func (n *Node) longestLease() machine.Duration { return max(n.cfg.Lease, n.cfg.ActiveLease) }
+
+// soundAt is when this node will have been ready, and awake, for a whole lease.
+func (n *Node) soundAt() machine.Time { return n.soundSince.Add(n.longestLease()) }
+
+func (n *Node) sound() bool { return n.now >= n.soundAt() }
+
+// vouchAt is when this node may grant leases on side s. It holds one on the
+// other side, or else has been sound for so long that others know it: the
+// place of a node that has just joined, or woken up, may lie under leases
+// between two nodes that think it dead, and several such nodes in a row could
+// own it on each other's word.
+func (n *Node) vouchAt(s ring.Side) machine.Time {
+	if n.held(s.Other()) > n.now {
+		return n.now
 	}
-	return n.vested
+	return n.soundAt()
+}
+
+// grantAt is when a lease may be given to the neighbour on side s.
+func (n *Node) grantAt(s ring.Side) machine.Time {
+	if n.cfg.Bugs.GrantEarly {
+		return n.now
+	}
+	return max(n.vouchAt(s), n.ledger.BlockedUntil(n.now, s, n.peer(n.nb[s]).h.GUID))
 }
 
 // mayGrant reports whether a lease could be given to r now.
 func (n *Node) mayGrant(r uint32) bool {
 	for _, s := range ring.Sides {
-		if n.state == Ready && n.mayVouch() && n.nb[s] == r && n.ledger.BlockedUntil(n.now, s, n.peer(r).h.GUID) <= n.now {
+		if n.state == Ready && n.nb[s] == r && n.grantAt(s) <= n.now {
 			return true
 		}
 	}
@@ -227,7 +285,7 @@ func (n *Node) takeBeat(r uint32, b *BeatBody) {
 		if b.Flags&backFlag(s) != 0 {
 			// The sender's left side lease came from us as its left
 			// neighbour: our right side.
-			n.ledger.Returned(s.Other(), p.h.GUID)
+			n.ledger.Returned(s.Other(), p.h.GUID, b.Back)
 			n.grantDue()
 		}
 	}
@@ -241,7 +299,7 @@ func (n *Node) takeBeat(r uint32, b *BeatBody) {
 			sent, known = s.at, true
 		}
 	}
-	if !known || b.Hold > 2*max(n.cfg.Lease, n.cfg.ActiveLease) {
+	if !known || b.Hold > 2*n.longestLease() {
 		return
 	}
 	until := ring.LeaseEnd(sent, b.Hold, b.Grant)
@@ -251,14 +309,25 @@ func (n *Node) takeBeat(r uint32, b *BeatBody) {
 	for _, s := range ring.Sides {
 		// We are on the sender's side s, so the sender is on our other side.
 		if b.Flags&grantFlag(s) != 0 {
-			n.ledger.Take(s.Other(), p.h.GUID, p.h.Epoch, until)
+			n.takeLease(r, s.Other(), b.Seq, until)
 		}
 	}
-	if !n.vested && n.state == Ready && n.held(ring.Left) > n.now && n.held(ring.Right) > n.now {
-		n.vested = true
-		n.grantDue()
-	}
 	n.retryOwned()
+}
+
+// takeLease takes lease number seq of r for our side s, if it is a neighbour,
+// or about to be one, and the lease is none of those returned.
+func (n *Node) takeLease(r uint32, s ring.Side, seq uint32, until machine.Time) {
+	p, l := n.peer(r), n.link(r)
+	l.got[s] = max(l.got[s], seq)
+	if seq <= l.back[s] || n.state == Ready && n.nb[s] != r {
+		return
+	}
+	before := n.held(s)
+	n.ledger.Take(s, p.h.GUID, p.h.Epoch, until)
+	if n.state == Ready && before <= n.now && until > n.now {
+		n.grantDue() // we may vouch on the other side
+	}
 }
 
 // grantDue runs when a grant that stood in the way has ended: whoever waits
@@ -277,7 +346,7 @@ func (n *Node) grantDue() {
 		for _, o := range n.ledger.Outstanding(n.now, s) {
 			given = given || o.Peer == g
 		}
-		if !given && n.ledger.BlockedUntil(n.now, s, g) <= n.now {
+		if !given && n.grantAt(s) <= n.now {
 			n.sendBeat(r, false, 0)
 		}
 	}

@@ -283,6 +283,8 @@ func (b *BeatBody) append(w *wire.Writer) {
 	w.U64(b.Echo)
 	w.U32(micros(b.Hold))
 	w.U32(millis(b.Grant))
+	w.U32(b.Seq)
+	w.U32(b.Back)
 	w.U8(b.Flags)
 	w.U32(b.Trt)
 }
@@ -290,7 +292,7 @@ func (b *BeatBody) append(w *wire.Writer) {
 func readBeat(r *wire.Reader) BeatBody {
 	b := BeatBody{
 		Nonce: r.U64(), Echo: r.U64(), Hold: machine.Duration(r.U32()),
-		Grant: readMillis(r), Flags: r.U8(), Trt: r.U32(),
+		Grant: readMillis(r), Seq: r.U32(), Back: r.U32(), Flags: r.U8(), Trt: r.U32(),
 	}
 	if b.Flags&^beatFlags != 0 {
 		r.Fail(wire.ErrValue)

@@ -25,7 +25,7 @@ func samples() []machine.Message {
 	h := &id.Handle{GUID: guidN(1), Key: [32]byte{1}, Epoch: 7, Addrs: []string{"/ip4/10.0.0.1/tcp/4001", "/ip4/10.0.0.1/udp/4001/quic-v1"}}
 	k := handle(guidN(2), 3)
 	refs := []Ref{{1, 2}, {1<<64 - 1, 1<<32 - 1}}
-	beat := BeatBody{Nonce: 9, Echo: 8, Hold: 7, Grant: 15 * machine.Second, Flags: beatFlags, Trt: 600}
+	beat := BeatBody{Nonce: 9, Echo: 8, Hold: 7, Grant: 15 * machine.Second, Seq: 6, Back: 5, Flags: beatFlags, Trt: 600}
 	rows := []Row{{0, []*id.Handle{h}}, {3, []*id.Handle{k, h}}}
 	return []machine.Message{
 		&Hop{ID: 5, M: kbr.Message{
@@ -121,7 +121,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"safe flag":       {change(&Hop{}, len(hop)-5, kbr.FlagSafe), wire.ErrValue},
 		"row 64":          {[]byte{kindRowReq, 1, 64}, wire.ErrBound},
 		"too many refs":   {tooMany.B, wire.ErrBound},
-		"beat flag":       {change(&Beat{}, 2+8+8+4+4, 0x80), wire.ErrValue},
+		"beat flag":       {change(&Beat{}, 2+8+8+4+4+4+4, 0x80), wire.ErrValue},
 		"handle, no addr": {encode(&PingReq{Target: &id.Handle{}}), wire.ErrBound},
 		"rows unordered":  {encode(&Join{X: handle(guidN(1), 1), Rows: []Row{{1, nil}, {1, nil}}}), wire.ErrValue},
 	} {
@@ -205,6 +205,7 @@ func FuzzDecodeSaved(f *testing.F) {
 
 func TestDamagedSaveIsIgnored(t *testing.T) {
 	p := newPool(t, LAN())
+	p.net.Now = machine.Time(machine.Hour) // a wall clock of 0 is none
 	p.grow(0, 4)
 	p.net.Run(90 * machine.Second)
 	g := p.order[1]

@@ -127,7 +127,7 @@ func (n *Node) alone() {
 		if j.ringAt != 0 {
 			from = n.now // it has met others in this life: they may live
 		}
-		n.ownedAfter = from.Add(max(n.cfg.Lease, n.cfg.ActiveLease))
+		n.ownedAfter = from.Add(n.longestLease())
 	}
 	n.leaf.Wrap()
 	n.healUntil = n.now.Add(n.cfg.HealFor)

@@ -394,15 +394,9 @@ func (n *Node) becomeReady() {
 	for i := range n.nb {
 		n.nb[i] = 0
 	}
-	n.readyAt = n.now
-	if n.leaf.Len() == 0 {
-		n.vested = n.ownedAfter <= n.now
-	} else if l, r := n.leaf.At(ring.Left, 0), n.leaf.At(ring.Right, 0); !n.vested {
-		n.vested = n.ledger.HeldUntil(ring.Left, l.GUID, n.peer(l.Ref).h.Epoch) > n.now &&
-			n.ledger.HeldUntil(ring.Right, r.GUID, n.peer(r.Ref).h.Epoch) > n.now
-	}
-	if !n.vested {
-		n.set(tGrant, 0, max(n.cfg.Lease, n.cfg.ActiveLease))
+	n.soundSince = n.now
+	if n.leaf.Len() == 0 && n.ownedAfter <= n.now {
+		n.soundSince = n.now.Add(-n.longestLease()) // the creator: there is nobody else
 	}
 	n.neighboursChanged(0)
 	for _, r := range n.nb {

@@ -79,8 +79,8 @@ func (n *Node) onLeave(r uint32, m *Leave) {
 	p.failedAt = n.now
 	n.died(r)
 	n.trace("pastry.goodbye", p.h.GUID, id.GUID{}, 0, "")
+	n.ledger.Gone(p.h.GUID)
 	for _, s := range ring.Sides {
-		n.ledger.Returned(s, p.h.GUID)
 		if n.ledger.Held(s).Peer == p.h.GUID {
 			n.ledger.Drop(s)
 		}

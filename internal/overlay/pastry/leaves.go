@@ -49,7 +49,7 @@ func (n *Node) removeLeaf(r uint32) {
 	if p.flags&fLeft == 0 {
 		n.lastLoss = n.now
 	}
-	if lease := max(n.cfg.Lease, n.cfg.ActiveLease); n.leaf.Len() == 0 && n.lastLoss != 0 {
+	if lease := n.longestLease(); n.leaf.Len() == 0 && n.lastLoss != 0 {
 		// Alone, as far as we can tell. Whoever went without a goodbye may only
 		// be cut off from us, and hold a lease for a while yet.
 		n.ownedAfter = max(n.ownedAfter, n.lastLoss.Add(lease))

@@ -105,7 +105,7 @@ const (
 	beatWant       uint8 = 1 << iota // the sender lacks the receiver's lease
 	beatGrantLeft                    // a lease: the receiver is the sender's left neighbour
 	beatGrantRight                   // a lease: the receiver is the sender's right neighbour
-	beatBackLeft                     // the lease the receiver gave to the sender's left side is returned
+	beatBackLeft                     // the leases the receiver gave to the sender's left side are returned, up to Back
 	beatBackRight
 	beatReady        // the sender is ready
 	beatActive       // the sender's arc sees owned traffic
@@ -133,6 +133,8 @@ type BeatBody struct {
 	Echo  uint64           // last nonce received, if Hold says so
 	Hold  machine.Duration // since Echo was received; noEcho if there was none
 	Grant machine.Duration // whole ms
+	Seq   uint32           // number of the grant; they rise in one boot epoch
+	Back  uint32           // leases up to this number are returned, if Flags say so
 	Flags uint8
 	Trt   uint32 // table probe period in s
 }

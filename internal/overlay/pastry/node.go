@@ -97,10 +97,9 @@ type Node struct {
 	nb          [2]uint32
 	ledger      ring.Ledger
 	ownedAfter  machine.Time // a restarted member owns nothing before
-	readyAt     machine.Time
-	vested      bool // has held both leases since, see mayVouch
+	soundSince  machine.Time // ready, and not stalled, see mayVouch
+	grants      uint32       // number of the last lease given
 	activeUntil machine.Time
-	nonces      uint64
 
 	// Messages under way: hop.go.
 	flights  map[uint32]*flight
@@ -168,7 +167,6 @@ func New(cfg Config, self *id.Handle, seed uint64) *Node {
 		estimate: 1,
 	}
 	n.flightNo = n.rnd.Uint32()
-	n.nonces = n.rnd.Uint64()
 	return n
 }
 
@@ -201,6 +199,9 @@ func (n *Node) leave(outer []machine.Effect) (out []machine.Effect) {
 func (n *Node) Step(now machine.Time, ev machine.Event, out []machine.Effect) []machine.Effect {
 	outer := n.enter(now, out)
 	n.wall = ev.Wall
+	if due := n.timers.Next(); due != machine.Never && now.Sub(due) > stall {
+		n.stalled()
+	}
 	switch ev.Kind {
 	case machine.Receive:
 		n.receive(ev.From, ev.Msg)
@@ -368,11 +369,8 @@ func (n *Node) trace(kind string, peer, key id.GUID, v int64, note string) {
 // count traces an oddity that a peer caused.
 func (n *Node) count(kind string, peer id.GUID) { n.trace(kind, peer, id.GUID{}, 1, "") }
 
-// nonce returns a number not used before.
-func (n *Node) nonce() uint64 {
-	n.nonces += 0x9e3779b97f4a7c15 // odd: visits all 2^64 values
-	return n.nonces
-}
+// nonce returns a number that nobody else can foretell, never 0.
+func (n *Node) nonce() uint64 { return n.rnd.Uint64() | 1 }
 
 // settleUp runs at the end of every entry point: it tells applications what
 // changed and lets waiting messages try again.

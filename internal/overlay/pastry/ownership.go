@@ -29,7 +29,7 @@ func (n *Node) owns(k id.GUID) kbr.Ownership {
 // neighbours, if leases from both hold, and not past the border with anyone
 // who still holds a grant of ours.
 func (n *Node) ownership() kbr.Ownership {
-	if n.state != Ready || n.now < n.ownedAfter || len(n.leaf.All()) == 0 && !n.mayVouch() {
+	if n.state != Ready || n.now < n.ownedAfter || len(n.leaf.All()) == 0 && !n.sound() {
 		return kbr.Ownership{}
 	}
 	all := n.leaf.All()

@@ -117,19 +117,23 @@ func (n *Node) deliverRing(m *kbr.Message) {
 	}
 }
 
-// onRelayedBeat takes a beat that made a detour. Its origin is not proven by
-// the link it came over, so it may only give what the echo of a nonce proves,
-// and return nothing.
+// onRelayedBeat takes a beat that made a detour. The link it came over does not
+// prove its origin, but the echo of a nonce does, to all but the nodes on the
+// detour: nonces are random, and the one echoed was sent to the neighbour
+// alone, or through them. So a relayed beat gives a lease only while the
+// neighbour is silent on the direct link, and returns none.
 func (n *Node) onRelayedBeat(from *id.Handle, b *BeatBody, ack bool) {
 	r, ok := n.peers.byGUID[from.GUID]
 	if !ok || r != n.nb[0] && r != n.nb[1] || n.peer(r).h.Epoch != from.Epoch || n.state != Ready {
 		return
 	}
-	if p := n.peer(r); p.flags&fSuspect != 0 {
-		p.flags |= fIndirect
-	}
 	given := *b
 	given.Flags &^= beatBackLeft | beatBackRight
+	if p := n.peer(r); p.flags&fSuspect != 0 {
+		p.flags |= fIndirect
+	} else {
+		given.Grant = 0
+	}
 	n.takeBeat(r, &given)
 	if ack {
 		return

@@ -292,7 +292,6 @@ func BenchmarkStepForward(b *testing.B) {
 	}
 	n := New(Sim(), list[0], 1)
 	n.Adopt(0, list, true, nil, nil)
-	n.vested = true
 	var out []machine.Effect
 	now := machine.Time(0)
 	keys := make([]id.GUID, 1024)

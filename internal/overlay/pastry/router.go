@@ -264,8 +264,8 @@ func (n *Node) Adopt(now machine.Time, others []*id.Handle, whole bool, rtt func
 			n.peers.remove(r)
 		}
 	}
-	n.vested = true
 	n.becomeReady()
+	n.soundSince = n.now.Add(-n.longestLease()) // as if its ring had stood for long
 	n.settleUp()
 	return n.out
 }

@@ -296,7 +296,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// A beat that arrives ten seconds late brings a lease that is ten seconds
+// A beat that arrives three seconds late brings a lease that is three seconds
 // shorter, because it is counted from the nonce it echoes; counted from
 // receipt it would outlast the granter's promise.
 func TestLateBeat(t *testing.T) {
@@ -325,7 +325,7 @@ func TestLateBeat(t *testing.T) {
 			return cut && late != nil
 		}
 		p.net.Until(10*machine.Second, func() bool { return late != nil })
-		p.net.Run(10 * machine.Second)
+		p.net.Run(3 * machine.Second)
 		p.net.Feed(x, machine.Event{Kind: machine.Receive, From: late.From, Msg: late.Msg})
 		var promise machine.Time
 		for _, s := range ring.Sides {

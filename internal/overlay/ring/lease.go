@@ -36,6 +36,7 @@ type Held struct {
 type Grant struct {
 	Peer  id.GUID
 	Epoch uint32
+	Seq   uint32 // number of the latest
 	Until machine.Time
 	// For is the joiner for whose sake the grant no longer stands in the way
 	// of another; zero if there is none.
@@ -119,16 +120,16 @@ func (l *Ledger) BlockedUntil(now machine.Time, s Side, peer id.GUID) machine.Ti
 	return until
 }
 
-// Grant records a lease given to peer on side s.
-func (l *Ledger) Grant(s Side, peer id.GUID, epoch uint32, until machine.Time) {
+// Grant records lease number seq given to peer on side s. Numbers rise.
+func (l *Ledger) Grant(s Side, peer id.GUID, epoch, seq uint32, until machine.Time) {
 	for i := range l.granted[s] {
 		if g := &l.granted[s][i]; g.Peer == peer {
-			g.Epoch = epoch
+			g.Epoch, g.Seq = epoch, seq
 			g.Until = max(g.Until, until)
 			return
 		}
 	}
-	l.granted[s] = append(l.granted[s], Grant{Peer: peer, Epoch: epoch, Until: until})
+	l.granted[s] = append(l.granted[s], Grant{Peer: peer, Epoch: epoch, Seq: seq, Until: until})
 }
 
 // Admit lets joiner be granted on side s beside the grant to other, the node
@@ -143,9 +144,17 @@ func (l *Ledger) Admit(s Side, joiner, other id.GUID) {
 	}
 }
 
-// Returned ends the grant to peer on side s.
-func (l *Ledger) Returned(s Side, peer id.GUID) {
-	l.drop(s, func(g *Grant) bool { return g.Peer == peer })
+// Returned ends what was granted to peer on side s up to number seq. A grant
+// renewed since stands: the return was under way when its holder got another.
+func (l *Ledger) Returned(s Side, peer id.GUID, seq uint32) {
+	l.drop(s, func(g *Grant) bool { return g.Peer == peer && g.Seq <= seq })
+}
+
+// Gone ends every grant to peer: it has said that it owns nothing any more.
+func (l *Ledger) Gone(peer id.GUID) {
+	for _, s := range Sides {
+		l.drop(s, func(g *Grant) bool { return g.Peer == peer })
+	}
 }
 
 // Rebooted voids what an older process of peer held and gave: it is dead.

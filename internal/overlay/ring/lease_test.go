@@ -31,7 +31,7 @@ func TestLeaseEndsBeforePromise(t *testing.T) {
 
 func TestGrantWaitsForTheOldOne(t *testing.T) {
 	var l Ledger
-	l.Grant(Right, nodeA, 1, 15*second)
+	l.Grant(Right, nodeA, 1, 1, 15*second)
 	if at := l.BlockedUntil(5*second, Right, nodeB); at != 15*second {
 		t.Fatalf("blocked until %d", at)
 	}
@@ -48,23 +48,39 @@ func TestGrantWaitsForTheOldOne(t *testing.T) {
 
 func TestGrantEndsEarly(t *testing.T) {
 	for name, end := range map[string]func(*Ledger){
-		"returned": func(l *Ledger) { l.Returned(Right, nodeA) },
+		"returned": func(l *Ledger) { l.Returned(Right, nodeA, 1) },
+		"gone":     func(l *Ledger) { l.Gone(nodeA) },
 		"rebooted": func(l *Ledger) { l.Rebooted(nodeA, 2) },
 		"admitted": func(l *Ledger) { l.Admit(Right, nodeB, nodeA) },
 	} {
 		var l Ledger
-		l.Grant(Right, nodeA, 1, 15*second)
+		l.Grant(Right, nodeA, 1, 1, 15*second)
 		end(&l)
 		if at := l.BlockedUntil(5*second, Right, nodeB); at > 5*second {
 			t.Errorf("%s: still blocked until %d", name, at)
 		}
 	}
 	var l Ledger
-	l.Grant(Right, nodeA, 1, 15*second)
+	l.Grant(Right, nodeA, 1, 1, 15*second)
 	l.Rebooted(nodeA, 1)
 	l.Admit(Right, nodeX, nodeB) // nodeA was not asked
 	if at := l.BlockedUntil(5*second, Right, nodeX); at != 15*second {
 		t.Error("a node evicted by error loses its lease to a joiner")
+	}
+}
+
+// A return ends the grants that its sender had got by then, and no newer one.
+func TestReturnEndsNoNewerGrant(t *testing.T) {
+	var l Ledger
+	l.Grant(Right, nodeA, 1, 1, 15*second)
+	l.Grant(Right, nodeA, 1, 2, 20*second)
+	l.Returned(Right, nodeA, 1)
+	if at := l.BlockedUntil(5*second, Right, nodeB); at != 20*second {
+		t.Fatalf("blocked until %d", at)
+	}
+	l.Returned(Right, nodeA, 2)
+	if at := l.BlockedUntil(5*second, Right, nodeB); at > 5*second {
+		t.Fatal("still blocked")
 	}
 }
 
@@ -91,7 +107,7 @@ func TestCarriedLease(t *testing.T) {
 func TestGrantsAreBounded(t *testing.T) {
 	var l Ledger
 	for i := range maxGrants {
-		l.Grant(Left, id.GUID{byte(i)}, 1, second*machine.Time(10+i))
+		l.Grant(Left, id.GUID{byte(i)}, 1, 1, second*machine.Time(10+i))
 	}
 	for i := range maxGrants {
 		l.Admit(Left, nodeX, id.GUID{byte(i)})

@@ -1,0 +1,84 @@
+package pastry
+
+import (
+	"testing"
+
+	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/machine/machinetest"
+)
+
+// sleeper is a node whose process can be frozen: what comes meanwhile waits,
+// and timers fire late.
+type sleeper struct {
+	*Node
+	until machine.Time // frozen until then, 0: awake
+	inbox []machine.Event
+}
+
+func (s *sleeper) Step(now machine.Time, ev machine.Event, out []machine.Effect) []machine.Effect {
+	if s.until == 0 {
+		return s.Node.Step(now, ev, out)
+	}
+	if ev.Kind != machine.Tick {
+		s.inbox = append(s.inbox, ev)
+		return out
+	}
+	s.until = 0
+	for _, ev := range s.inbox {
+		out = s.Node.Step(now, ev, out)
+	}
+	s.inbox = nil
+	return s.Node.Step(now, ev, out)
+}
+
+func (s *sleeper) Wake() machine.Time {
+	if s.until != 0 {
+		return s.until
+	}
+	return s.Node.Wake()
+}
+
+// Three neighbours in a row wake up, hear each other at once and everybody else
+// three seconds late. Meanwhile those on both sides of them have each other's
+// leases: the one in the middle must not own its arc on the word of two that
+// own nothing.
+func TestWokenNeighbours(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 9)
+	p.net.Run(machine.Minute)
+	woken := map[id.GUID]bool{}
+	until := p.net.Now.Add(40 * machine.Second)
+	for _, g := range p.live()[3:6] {
+		woken[g] = true
+		p.net.Add(p.nodes[g].self, &sleeper{Node: p.nodes[g], until: until})
+	}
+	var late []machinetest.Flight
+	p.net.Drop = func(f machinetest.Flight) bool {
+		if p.net.Now < until || woken[f.From.GUID] == woken[f.To.GUID] {
+			return false
+		}
+		late = append(late, f)
+		return true
+	}
+	fault := ""
+	check := func() bool {
+		for len(late) > 0 && late[0].Due.Add(3*machine.Second) <= p.net.Now {
+			f := late[0]
+			late = late[1:]
+			p.net.Feed(f.To.GUID, machine.Event{Kind: machine.Receive, From: f.From, Msg: f.Msg})
+		}
+		fault = p.twoOwners()
+		return fault != ""
+	}
+	if p.net.Until(46*machine.Second, check) {
+		t.Fatalf("two owners: %s\n%s", fault, p.tail())
+	}
+	p.net.Drop = nil
+	if p.net.Until(machine.Minute, check) {
+		t.Fatalf("two owners: %s\n%s", fault, p.tail())
+	}
+	if why := p.diverged() + p.unowned(); why != "" {
+		t.Fatalf("not converged: %s\n%s", why, p.tail())
+	}
+}
