@@ -139,6 +139,7 @@ func exitsCommand(ts *testscript.TestScript, _ bool, args []string) {
 //	node repair BLOCKS SECONDS
 //	node silent           one member does not answer
 //	node learning         one member has just started
+//	node isolated         it has found no other member
 //	node called OP        OP has reached the node
 func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	r := ts.Value(nodeKey{}).(*running)
@@ -201,6 +202,8 @@ func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 		r.node.Change(func(n *apitest.Node) {
 			n.Now.Safety.Silent, n.Now.Safety.Learning = []id.GUID{}, apitest.Others[:1]
 		})
+	case "isolated":
+		r.node.Change(func(n *apitest.Node) { n.Now.Node.State = "joining" })
 	case "called":
 		found := false
 		for _, c := range r.node.Calls() {

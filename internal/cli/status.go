@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +26,8 @@ func (a *app) statusCmd() *cobra.Command {
 Status answers four questions: is my data safe, which disk fills next, what is
 being repaired, how long still. It asks every member that can be reached and
 names those that did not answer. It exits 4 if any block has fewer copies than
-the write quorum.`,
+the write quorum, or if that cannot be told since this node has found no other
+member.`,
 		Example: `
 			atoll status
 			atoll status --watch
@@ -32,7 +35,7 @@ the write quorum.`,
 	}, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 		if !truth(cmd, "watch") {
 			st, err := a.status(ctx, "")
-			if err == nil && st.Safety.BelowW+st.Safety.Lost > 0 {
+			if err == nil && (st.Safety.BelowW+st.Safety.Lost > 0 || isolated(st)) {
 				return exitError{api.ExitUnavailable}
 			}
 			return err
@@ -97,7 +100,9 @@ func (a *app) statusWords(st api.Status, peers []api.Peer) string {
 	if len(st.Node.Addrs) > 0 {
 		var addrs []string
 		for _, s := range st.Node.Addrs {
-			addrs = append(addrs, escape(s))
+			if s = plainAddr(escape(s)); !slices.Contains(addrs, s) {
+				addrs = append(addrs, s)
+			}
 		}
 		fmt.Fprintf(&b, ", at %s", strings.Join(addrs, ", "))
 	}
@@ -108,8 +113,25 @@ func (a *app) statusWords(st api.Status, peers []api.Peer) string {
 	return b.String()
 }
 
+// plainAddr makes host:port of an address over QUIC: the same port as for TCP.
+func plainAddr(s string) string {
+	f := strings.Split(s, "/") // "", ip4, host, udp, port, quic-v1
+	if len(f) == 6 && f[3] == "udp" && f[5] == "quic-v1" {
+		return net.JoinHostPort(f[2], f[4])
+	}
+	return s
+}
+
+// isolated reports whether the node has found no other member since it started.
+func isolated(st api.Status) bool {
+	return st.Members.Total > 1 && (st.Node.State == "joining" || st.Node.State == "settling")
+}
+
 // safetyWords answers the first question, and says in which colour.
 func safetyWords(st api.Status) (answer, colour string) {
+	if isolated(st) {
+		return "It cannot be told: this node has found no other member yet.", "33"
+	}
 	s := st.Safety
 	silent := ""
 	if len(s.Silent) > 0 {
@@ -186,6 +208,9 @@ func fillWords(st api.Status, peers []api.Peer) string {
 // repairWords answers the last two questions.
 func repairWords(st api.Status) (what, long string) {
 	r := st.Repair
+	if isolated(st) {
+		return "Not known either.", "Until another member is found."
+	}
 	if r.Queued == 0 {
 		if st.Safety.Degraded+st.Safety.BelowW > 0 {
 			return "Nothing yet: members that are away may still come back.", "Until they do, or the grace period ends."

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -112,6 +113,40 @@ func PlainAddr(s string) string {
 	}
 	return s
 }
+
+// revisit asks at the addresses of an invite, until one answers, so that a member
+// whose pool has moved can be found: the connection stays, and the machine, which
+// looks for all members it remembers, takes it for its first link.
+func (n *Node) revisit() {
+	v := n.search
+	known, err := n.home.read(knownFile)
+	for _, addr := range v.Addrs {
+		if text := p2p.FormatAddr(addr); !slices.Contains(strings.Fields(string(known)), text) {
+			known = append(known, text+"\n"...)
+		}
+	}
+	if err == nil && len(known) < maxKnown {
+		err = n.home.write(knownFile, known)
+	}
+	if err != nil {
+		n.cfg.Log.Warn("addresses of the invite not kept", "err", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.JoinTimeout)
+	defer cancel()
+	for _, addr := range v.Addrs {
+		b, key, err := n.tr.Ask(ctx, &id.Handle{Addrs: []string{addr}}, ident.EncodeQuestion(ident.Identify{}))
+		if err == nil {
+			_, err = v.ParseIdentity(b, key, n.cfg.Wall())
+		}
+		if err == nil {
+			return
+		}
+		n.cfg.Log.Info("no member at an address of the invite", "addr", p2p.FormatAddr(addr), "err", err)
+	}
+}
+
+// maxKnown bounds the file of addresses from invites, in bytes.
+const maxKnown = 64 << 10
 
 func (n *Node) askToJoin(ctx context.Context, v *ident.Invite, q *ident.JoinRequest, addr string) (*ident.JoinAnswer, error) {
 	to := &id.Handle{Addrs: []string{addr}}

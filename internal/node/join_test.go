@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,5 +100,48 @@ func burn(t *testing.T, issuer *Node, cfg Config, invite string) {
 	_, err = issuer.issue(func(i *ident.Issuer) (ident.Chain, bool, error) { return i.Issue(q, issuer.cfg.Wall()) })
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestFoundAgainByInvite: a pool whose members have all moved comes together when
+// one of them joins once more by an invite of another.
+func TestFoundAgainByInvite(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	p := startPool(t, 2)
+	for i, n := range p.nodes {
+		n.Close()
+		lost := []string{portFile, tableFile}
+		for _, name := range lost[:1+i] { // one of them remembers that there was a ring
+			if err := n.home.remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	old := p.nodes[1].tr.Addrs()
+	var err error
+	for i, n := range p.nodes {
+		if p.nodes[i], err = Open(ctx, n.cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if slices.Equal(old, p.nodes[1].tr.Addrs()) {
+		t.Fatal("it has not moved")
+	}
+	if v, err := p.nodes[1].View(); err != nil || v.State != "joining" {
+		t.Fatalf("%s, %v: it found the other without being told", v.State, err)
+	}
+	invite, _, err := p.nodes[0].Invite(InviteTerms{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.nodes[1].Close()
+	if p.nodes[1], err = Join(ctx, p.nodes[1].cfg, invite); err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range p.nodes {
+		if err := n.Ready(ctx); err != nil {
+			t.Fatalf("node %d: %v", i, err)
+		}
 	}
 }

@@ -56,6 +56,7 @@ type Node struct {
 	tasks   sync.WaitGroup // goroutines that end with the loop
 	seeds   []*id.Handle   // of a fresh join
 	creator bool           // this start founded the pool
+	search  *ident.Invite  // whose addresses a member asks again; nil: none
 
 	doubts    chan *id.Handle // members that refused a link: see standing.go
 	observers observers
@@ -94,10 +95,11 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	return begin(ctx, cfg, (*home).member, func(n *Node) error { return n.home.membership(n.who) })
 }
 
-// Join joins a pool by an invite and starts. Done again with the invite already
-// used by this folder, it is Open. A join that fails leaves keys and a note of it:
-// the answer may have been lost and the invite burnt, which then admits these keys
-// alone. Joining again, by this invite or another, goes on with them.
+// Join joins a pool by an invite and starts. In the folder of a member of that pool
+// it is Open, and looks for the others at the invite's addresses too. A join that
+// fails leaves keys and a note of it: the answer may have been lost and the invite
+// burnt, which then admits these keys alone. Joining again, by this invite or
+// another, goes on with them.
 func Join(ctx context.Context, cfg Config, invite string) (*Node, error) {
 	v, err := ident.ParseInvite(invite)
 	if err != nil {
@@ -117,6 +119,7 @@ func Join(ctx context.Context, cfg Config, invite string) (*Node, error) {
 			if n.who.pool.ID() != v.Pool {
 				return fmt.Errorf("%s: %w, and of another one than the invite is for; choose another folder with --dir", n.home.dir, ErrMember)
 			}
+			n.search = v
 			return nil
 		}
 		return n.join(ctx, v)
@@ -238,6 +241,9 @@ func (n *Node) openMachine() error {
 	n.tasks.Go(n.watchStore)
 	n.tasks.Go(n.renewing)
 	n.tasks.Go(n.asking)
+	if n.search != nil {
+		n.tasks.Go(n.revisit)
+	}
 	seeds, only := n.seeds, n.creator
 	if seeds == nil && !only {
 		seeds, only = others(members, n.GUID())

@@ -19,6 +19,9 @@ var rawClaim [16]byte
 
 // DHTPut implements api.Service.
 func (s *Service) DHTPut(ctx context.Context, r api.DHTPutRequest) (api.DHTPutResult, error) {
+	if err := s.await(ctx, "dht put"); err != nil {
+		return api.DHTPutResult{}, err
+	}
 	if r.Signed != nil {
 		return s.putSigned(ctx, r.Signed, false)
 	}
@@ -95,6 +98,9 @@ func (s *Service) putSigned(ctx context.Context, v *api.SignedValue, removed boo
 // DHTGet implements api.Service. A GUID does not tell which kind of block it
 // names, so a content block that is not there is looked for as a signed one.
 func (s *Service) DHTGet(ctx context.Context, r api.DHTGetRequest) (api.DHTGetResult, error) {
+	if err := s.await(ctx, "dht get"); err != nil {
+		return api.DHTGetResult{}, err
+	}
 	block, err := s.n.Blocks().Get(ctx, r.GUID)
 	if err == nil {
 		if len(block) < seal.HeaderSize {
@@ -114,6 +120,9 @@ func (s *Service) DHTGet(ctx context.Context, r api.DHTGetRequest) (api.DHTGetRe
 
 // DHTRemove implements api.Service.
 func (s *Service) DHTRemove(ctx context.Context, r api.DHTRemoveRequest) (api.DHTRemoveResult, error) {
+	if err := s.await(ctx, "dht remove"); err != nil {
+		return api.DHTRemoveResult{}, err
+	}
 	if r.Sign != nil {
 		done, err := s.putSigned(ctx, r.Sign, true)
 		if err != nil {

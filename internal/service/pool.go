@@ -83,6 +83,9 @@ func repairLeft(v dht.Survey) (bytes int64, eta *int64) {
 
 func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 	var w []string
+	if isolated(v) {
+		w, survey = append(w, seeking(v)), dht.Survey{}
+	}
 	for _, g := range survey.Silent {
 		if v.Near[g] {
 			w = append(w, v.NameOf(g)+" did not answer: the blocks it leads are not counted")
@@ -175,6 +178,9 @@ func (s *Service) Revoke(ctx context.Context, r api.RevokeRequest) (api.RevokeRe
 
 // Leave implements api.Service.
 func (s *Service) Leave(ctx context.Context, _ api.LeaveRequest, report api.Report) (api.LeaveResult, error) {
+	if err := s.await(ctx, "leave"); err != nil {
+		return api.LeaveResult{}, err
+	}
 	done, err := node.Command[dht.DrainDone](ctx, s.n, dht.DrainCmd{}, func(note any) {
 		if p, ok := note.(dht.DrainProgress); ok {
 			report(api.Progress{Phase: "handing over", Total: -1, ETAS: -1, Blocks: p.HandedOver})
@@ -194,6 +200,9 @@ func (s *Service) Leave(ctx context.Context, _ api.LeaveRequest, report api.Repo
 
 // Lookup implements api.Service.
 func (s *Service) Lookup(ctx context.Context, r api.KeyRequest) (api.LookupResult, error) {
+	if err := s.await(ctx, "lookup"); err != nil {
+		return api.LookupResult{}, err
+	}
 	loc, err := node.Command[dht.Located](ctx, s.n, dht.LookupCmd{Key: r.Key}, nil)
 	if err != nil {
 		return api.LookupResult{}, err
@@ -221,6 +230,9 @@ func (s *Service) Lookup(ctx context.Context, r api.KeyRequest) (api.LookupResul
 
 // Route implements api.Service.
 func (s *Service) Route(ctx context.Context, r api.KeyRequest) (api.RouteResult, error) {
+	if err := s.await(ctx, "route"); err != nil {
+		return api.RouteResult{}, err
+	}
 	way, err := node.Command[stack.Route](ctx, s.n, stack.ProbeCmd{Key: r.Key}, nil)
 	if err != nil {
 		return api.RouteResult{}, routeError(err)

@@ -36,6 +36,8 @@ type Service struct {
 	metrics prometheus.Gatherer
 	fill    fillRate
 	leaving func() // ends the process after a leave; may be nil
+
+	patience time.Duration // see await
 }
 
 var _ api.Node = (*Service)(nil)
@@ -49,7 +51,7 @@ func Open(n *node.Node, leaving func()) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{n: n, files: c, leaving: leaving}
+	s := &Service{n: n, files: c, leaving: leaving, patience: patience}
 	s.metrics = newMetrics(n)
 	return s, nil
 }
@@ -91,6 +93,9 @@ func progress(report api.Report) func(files.Progress) {
 
 // Put implements api.Service.
 func (s *Service) Put(ctx context.Context, p api.PutParams, body io.Reader, report api.Report) (api.PutResult, error) {
+	if err := s.await(ctx, "put"); err != nil {
+		return api.PutResult{}, err
+	}
 	start := time.Now()
 	r := files.PutRequest{
 		Path: p.Path, Name: p.Name, Unique: p.Unique, Clear: p.Clear, K: p.K, W: p.W,
@@ -133,6 +138,9 @@ func fileError(op, path string, err error) error {
 
 // Get implements api.Service.
 func (s *Service) Get(ctx context.Context, r api.GetRequest, begin func(api.GetHead) (io.Writer, error), report api.Report) (api.GetResult, error) {
+	if err := s.await(ctx, "get"); err != nil {
+		return api.GetResult{}, err
+	}
 	start := time.Now()
 	link, err := s.files.ParseLink(r.Link)
 	if err != nil {
@@ -169,6 +177,9 @@ func (s *Service) Get(ctx context.Context, r api.GetRequest, begin func(api.GetH
 
 // Stat implements api.Service.
 func (s *Service) Stat(ctx context.Context, r api.LinkRequest) (api.StatResult, error) {
+	if err := s.await(ctx, "stat"); err != nil {
+		return api.StatResult{}, err
+	}
 	link, err := s.files.ParseLink(r.Link)
 	if err != nil {
 		return api.StatResult{}, err
@@ -197,6 +208,9 @@ func capability(c seal.Capability) string {
 
 // Rm implements api.Service.
 func (s *Service) Rm(ctx context.Context, r api.LinkRequest) (api.RmResult, error) {
+	if err := s.await(ctx, "rm"); err != nil {
+		return api.RmResult{}, err
+	}
 	var done files.Removed
 	link, err := s.files.ParseLink(r.Link)
 	if err == nil {
@@ -230,6 +244,9 @@ func (s *Service) Repair(ctx context.Context, r api.VerifyRequest, report api.Re
 }
 
 func (s *Service) verify(ctx context.Context, r api.VerifyRequest, repair bool, report api.Report) (api.VerifyResult, error) {
+	if err := s.await(ctx, ""); err != nil {
+		return api.VerifyResult{}, err
+	}
 	o := files.VerifyOptions{Deep: r.Deep, Repair: repair, Progress: progress(report)}
 	var v files.Verified
 	var err error

@@ -189,15 +189,23 @@ func (n *Node) after(now machine.Time, out []machine.Effect) []machine.Effect {
 	return append(out, machine.Effect{Kind: machine.Save, ID: SaveRoster, Body: s})
 }
 
-// acquaintances are as many members as the overlay is told of.
-const acquaintances = 64
+// acquaintances are as many members as the overlay is told of; a node that has
+// not found the ring may need to try them all.
+const (
+	acquaintances = 64
+	allOfThem     = 1024
+)
 
 // acquaint tells the overlay of the members nearest on the ring, as the roster
 // knows them: two groups whose common acquaintances are all gone find each other
 // so.
 func (n *Node) acquaint() {
 	var hs []*id.Handle
-	for _, g := range n.roster.Nearest(n.self.GUID, acquaintances) {
+	most := acquaintances
+	if !n.ring.Ready() {
+		most = allOfThem
+	}
+	for _, g := range n.roster.Nearest(n.self.GUID, most) {
 		if h := n.roster.Handle(g); h != nil {
 			hs = append(hs, h)
 		}
