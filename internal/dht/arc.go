@@ -20,7 +20,7 @@ type arc struct {
 	rank   int            // of self in set; -1: not in it
 
 	synced bool   // self knows what the set knows; false forbids "absent"
-	near   uint64 // candidates, to be asked on entry
+	near   uint64 // candidates at its ends, to be asked on entry
 	seen   uint64 // peers compared with on the whole arc since they came (back)
 	fresh  uint64 // of these, those that were unsynced themselves
 
@@ -269,6 +269,14 @@ func (n *Node) rebuild() {
 		}
 		from = was
 		arcs = joinArc(arcs, n.newArc(lo, hi, was, slices.Clone(set), cands))
+	}
+	// Whoever is a candidate somewhere on an arc is one at an end of it.
+	for _, a := range arcs {
+		cands, _ := n.circle.nearest(n.scratch[:0], a.hi, 4*n.cfg.K)
+		n.scratch = cands[:0]
+		for _, p := range cands {
+			a.near |= p.bit()
+		}
 	}
 	n.arcs = arcs
 }

@@ -30,28 +30,38 @@ func (n *Node) checkEntered() {
 const optionalTries = 8
 
 func (n *Node) entered(a *arc) bool {
-	left := a.near &^ a.seen & n.live
-	if left == 0 {
-		return true
-	}
-	// The previous set is not waived.
-	var previous []*peer
-	for _, p := range n.candidates(a.lo) {
-		if p != n.me && a.fresh&p.bit() == 0 {
-			previous = append(previous, p)
-		}
-	}
-	var must uint64
-	for _, p := range pickPeers(nil, previous, n.cfg.K) {
-		must |= p.bit()
-	}
+	must := n.previous(a, a.lo) | n.previous(a, a.hi)
 	done := true
-	n.each(left, func(p *peer) {
+	n.each(a.near&^a.seen&n.live, func(p *peer) {
 		if must&p.bit() != 0 || p.sync.fails < optionalTries {
 			done = false
 		}
 	})
 	return done
+}
+
+// previous is the previous set at one end of a, which is not waived. It may lie
+// beyond the candidates, where many came at once.
+func (n *Node) previous(a *arc, end id.GUID) (mask uint64) {
+	for count := 4 * n.cfg.K; ; count *= 2 {
+		near, _ := n.circle.nearest(n.scratch[:0], end, count)
+		n.scratch = near[:0]
+		var synced []*peer
+		for _, p := range near {
+			if p != n.me && a.fresh&p.bit() == 0 {
+				synced = append(synced, p)
+			}
+			a.near |= p.bit()
+		}
+		synced = pickPeers(nil, synced, n.cfg.K)
+		if len(synced) < n.cfg.K && len(near) == count {
+			continue
+		}
+		for _, p := range synced {
+			mask |= p.bit()
+		}
+		return mask
+	}
 }
 
 // reenter: p is back after it was evicted. What it and others agreed on

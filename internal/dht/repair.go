@@ -86,7 +86,13 @@ func (n *Node) count(a *arc, budget int) int {
 		if a.mine() {
 			n.assess(a, e)
 		} else if !e.have() && e.flags&(flagFirst|flagDiverted|flagSigned) == 0 {
-			drop = append(drop, e) // a name without records, of an arc that went elsewhere
+			// A name without records, of an arc that went elsewhere. Those who
+			// enter there now must still hear it.
+			if until := slices.Max(a.since).Add(n.cfg.Round); until > n.now {
+				a.due = min(a.due, until)
+			} else {
+				drop = append(drop, e)
+			}
 		}
 		return true
 	})
@@ -117,7 +123,15 @@ func (n *Node) assess(a *arc, e *entry) {
 	w := quorum(k)
 	c := n.copies(a, e)
 	if a.rank == 0 {
-		a.tally.add(c, k)
+		// Nobody was asked yet: others may have what this node has not heard of,
+		// as after each put that another one coordinated.
+		switch asked := e.flags&flagAsked != 0; {
+		case asked || c >= w:
+			a.tally.add(c, k)
+		case c > 0:
+			a.tally.blocks++
+			a.tally.degraded++
+		}
 	}
 	if e.signed() {
 		return // brought by comparison, bytes and all

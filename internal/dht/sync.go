@@ -369,13 +369,44 @@ func (n *Node) compare(p *peer, lo, hi id.GUID, theirs []item, partial bool) (wa
 		if it.flags&(itemSigned|itemTombs) != 0 {
 			wants = append(wants, it.guid)
 		}
-		if it.flags&itemHave != 0 && it.flags&itemSigned == 0 {
-			e := n.entry(it.guid)
-			n.holder(e, bit, true)
+		switch {
+		case it.flags&itemSigned != 0:
+		case it.flags&itemHave != 0:
+			n.holder(n.entry(it.guid), bit, true)
 			a.dirty = true
+		case it.flags == 0 && a.mine():
+			n.entry(it.guid)
+			n.askHolders(p, it.guid)
 		}
 	}
 	return wants
+}
+
+// askHolders asks p, who knows a block by name only, as this node does now, who
+// has its bytes. Until then this node knows that the block exists, no more.
+func (n *Node) askHolders(p *peer, g id.GUID) {
+	if n.sides >= sideWants {
+		return
+	}
+	n.sides++
+	n.ask(p, n.cfg.SyncTimeout, func(req uint64) machine.Message {
+		return &getMsg{req: req, guid: g}
+	}, func(p *peer, m machine.Message) {
+		n.sides--
+		e := n.tree.get(g)
+		b, ok := m.(*blockMsg)
+		if !ok || e == nil || b.guid != g {
+			return
+		}
+		if b.state == have {
+			n.holder(e, n.slot(p), true)
+		}
+		for _, h := range b.others {
+			if q := n.peer(h); q != n.me && b.state == pointer {
+				n.holder(e, n.slot(q), true)
+			}
+		}
+	})
 }
 
 // fetchInSession asks p for records; the session waits until they are stored.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -48,5 +49,52 @@ func TestRegress(t *testing.T) {
 				t.Error(w.String())
 			}
 		})
+	}
+}
+
+// TestRegressConfigs runs the configurations that once failed: a set of one
+// under joins, whose newcomers did not ask the holder; sets whose members were
+// evicted by mistake; disks lost while the pool grows.
+func TestRegressConfigs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	grow := DHTConfig{K: 3, NodeHours: 4, Faults: []string{"join", "amnesia"}, Intensity: 10, OpsPerS: 1.5}
+	one := DHTConfig{
+		Nodes: 20, K: 1, NodeHours: 4, Faults: []string{"join", "loss", "spike", "slow"}, Intensity: 10,
+		OpsPerS: 10, Signed: 1, Keep: true,
+	}
+	late := DHTConfig{
+		Nodes: 20, K: 3, NodeHours: 4, Faults: []string{"loss", "spike", "reorder", "duplicate", "diskslow"}, Intensity: 10,
+		OpsPerS: 20, Registers: 2, Signed: 95,
+	}
+	lost := DHTConfig{
+		Nodes: 20, K: 3, NodeHours: 4, Faults: []string{"join", "loss", "spike", "slow", "amnesia"}, Intensity: 10,
+		OpsPerS: 20, Registers: 100, Signed: 97,
+	}
+	for _, c := range []struct {
+		name  string
+		cfg   DHTConfig
+		seeds []uint64
+	}{
+		{"grow", grow, []uint64{1, 2}},
+		{"one", one, []uint64{1, 5, 6}},
+		{"late", late, []uint64{4, 9}},
+		{"lost", lost, []uint64{2}},
+	} {
+		for _, seed := range c.seeds {
+			t.Run(fmt.Sprintf("%s-%d", c.name, seed), func(t *testing.T) {
+				t.Parallel()
+				cfg := c.cfg
+				cfg.Seed = seed
+				r, err := RunDHT(context.Background(), cfg, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range r.Failures {
+					t.Error(f)
+				}
+			})
+		}
 	}
 }
