@@ -224,7 +224,7 @@ func (p *pool) command(i int, args ...string) (stdout, stderr []byte, exit int) 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, append([]string{"--dir", p.procs[i].dir, "--json"}, args...)...)
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), p.procs[i].env...), &out, &errs
 	err := cmd.Run()
 	var e *exec.ExitError
 	if err != nil && !errors.As(err, &e) {

@@ -63,6 +63,8 @@ type NodeOptions struct {
 	Preset    string
 	Grace     time.Duration
 	Log       *slog.Logger
+
+	ClockOffset time.Duration `json:",omitzero"` // see clockEnv
 }
 
 // UpOptions are those of up.

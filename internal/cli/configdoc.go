@@ -66,6 +66,7 @@ run ` + "`go test ./internal/cli -run ConfigDoc -rewrite`" + `.
 | Variable | Meaning |
 | --- | --- |
 | ` + "`" + profileEnv + "`" + ` | file to which the process, of any command, writes its CPU profile at its end, for ` + "`go tool pprof`" + ` |
+| ` + "`" + clockEnv + "`" + ` | how far off the node of up and join takes the time to be, such as -1h: shows what a wrong clock does |
 `)
 	return b.String()
 }

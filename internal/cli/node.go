@@ -112,6 +112,10 @@ func (a *app) nodeOptions(cmd *cobra.Command) (NodeOptions, error) {
 	case o.Limit != 0 && o.Limit < 256<<20:
 		return o, usage(cmd, "--limit must be at least 256MiB")
 	}
+	var err error
+	if o.ClockOffset, err = clockOffset(); err != nil {
+		return o, usage(cmd, "%v", err)
+	}
 	level := slog.LevelInfo
 	switch str(cmd, "log") {
 	case "info":

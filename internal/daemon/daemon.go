@@ -50,6 +50,9 @@ func config(o cli.NodeOptions, i int) node.Config {
 		NoQUIC: !o.QUIC, NoRelay: !o.Relay, NoHolePunch: !o.HolePunch, MDNS: o.MDNS,
 		Limit: o.Limit, Preset: node.Preset(o.Preset), Grace: o.Grace, Log: o.Log,
 	}
+	if o.ClockOffset != 0 {
+		c.Wall = func() int64 { return time.Now().Add(o.ClockOffset).UnixMilli() }
+	}
 	if o.Nodes > 1 {
 		c.Dir = filepath.Join(o.Dir, fmt.Sprintf("node-%d", i+1))
 		if c.Name != "" {

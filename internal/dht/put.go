@@ -164,6 +164,13 @@ func (op *clientPut) answer(p *peer, m machine.Message) {
 				op.set = append(op.set, n.peer(h))
 			}
 			op.send()
+		case codeClock:
+			op.last = r
+			if op.next = n.passOver(op.set, op.next); op.next == len(op.set) {
+				op.fail(r)
+				return
+			}
+			op.send()
 		default:
 			op.fail(r)
 		}

@@ -97,6 +97,13 @@ func (op *errand) take(p *peer, m machine.Message) {
 				op.set = append(op.set, n.peer(h))
 			}
 			op.send()
+		case codeClock:
+			op.last = r
+			if op.next = n.passOver(op.set, op.next); op.next == len(op.set) {
+				op.fail(r)
+				return
+			}
+			op.send()
 		default:
 			op.fail(r)
 		}
@@ -108,6 +115,16 @@ func (op *errand) take(p *peer, m machine.Message) {
 			op.send()
 		}
 	}
+}
+
+// passOver is the next coordinator to ask, from i on, when one has refused a
+// stamp as too far in the future. The wrong clock may be that one's, so the
+// others are asked; but not this node, whose clock may be as wrong.
+func (n *Node) passOver(set []*peer, i int) int {
+	for i < len(set) && set[i] == n.me {
+		i++
+	}
+	return i
 }
 
 func (op *errand) again(d machine.Duration, r *Refusal) {
@@ -186,6 +203,10 @@ func (n *Node) onRemove(p *peer, m *removeMsg) {
 		n.no(p, m.req, &refuseMsg{code: codeBadSig})
 		return
 	}
+	if put := n.putLater(rec); put > 0 {
+		n.no(p, m.req, &refuseMsg{code: codeStaleSeq, stamp: put, detail: "put later than it is removed"})
+		return
+	}
 	if m.copy {
 		if !n.merge(rec.GUID, nil, []Remove{*rec}, nil, RoleReplica, func(r merged) {
 			if r.no != 0 {
@@ -207,6 +228,24 @@ func (n *Node) onRemove(p *peer, m *removeMsg) {
 			n.coordinateRemove(p, m)
 		}
 	})
+}
+
+// putLater is the stamp of the claim here that rec is about but too old to end,
+// 0 if there is none: acknowledged, such a remove would have no effect. It comes
+// from an owner whose clock has been set back.
+func (n *Node) putLater(rec *Remove) uint64 {
+	e := n.tree.get(rec.GUID)
+	if e == nil {
+		return 0
+	}
+	o, ok := n.owners.known(rec.Owner)
+	if !ok {
+		return 0
+	}
+	if c := e.find(o, rec.Claim, false); c != nil && c.stamp > rec.Stamp {
+		return c.stamp
+	}
+	return 0
 }
 
 func (n *Node) tombReceipt(rec *Remove) Receipt {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"atoll.example/atoll/internal/dht"
@@ -81,13 +82,21 @@ func (b blocks) Remove(ctx context.Context, g id.GUID, claim [16]byte) (keptByOt
 	return done.KeptByOthers, err
 }
 
-// RemoveBlock ends a claim of this member on a block.
+// RemoveBlock ends a claim of this member on a block. If the claim is younger than
+// this node's clock, which has been set back, the removal is dated after it.
 func (n *Node) RemoveBlock(ctx context.Context, g id.GUID, claim [16]byte) (dht.RemoveDone, error) {
 	rec := dht.Remove{
 		Pool: n.who.pool.ID(), GUID: g, Owner: n.who.owner.Public(), Claim: claim, Stamp: uint64(n.cfg.Wall()),
 	}
 	rec.SignWith(n.who.owner.Sign)
-	return ask[dht.RemoveDone](ctx, n, dht.RemoveCmd{Rec: rec}, nil)
+	done, err := ask[dht.RemoveDone](ctx, n, dht.RemoveCmd{Rec: rec}, nil)
+	var r *dht.Refusal
+	if errors.As(err, &r) && r.Code == dht.CodeStaleSeq && r.Stamp >= rec.Stamp {
+		rec.Stamp = r.Stamp + 1
+		rec.SignWith(n.who.owner.Sign)
+		return ask[dht.RemoveDone](ctx, n, dht.RemoveCmd{Rec: rec}, nil)
+	}
+	return done, err
 }
 
 func (b blocks) Audit(ctx context.Context, gs []id.GUID, deep, repair bool) ([]files.Audit, error) {

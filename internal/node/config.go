@@ -59,6 +59,10 @@ type Config struct {
 	// Wall reads the wall clock in Unix ms. Default: the system's. A test
 	// sets a clock that is wrong.
 	Wall func() int64
+
+	// Distort gives the frame to send instead, nil for none. Default: the
+	// frame. A test makes a member that lies or withholds.
+	Distort func(bulk bool, frame []byte) []byte
 }
 
 // Preset is a set of timing parameters (10-overlay §3.9).
@@ -97,6 +101,8 @@ func (c *Config) Validate() error {
 	return nil
 }
 
+func systemClock() int64 { return time.Now().UnixMilli() }
+
 func (c Config) fill() Config {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
@@ -118,7 +124,7 @@ func (c Config) fill() Config {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Wall == nil {
-		c.Wall = func() int64 { return time.Now().UnixMilli() }
+		c.Wall = systemClock
 	}
 	return c
 }

@@ -40,6 +40,7 @@ type loop struct {
 	m    machine.Machine
 	self id.GUID
 	p    performer
+	wall func() int64 // Unix ms
 
 	control chan machine.Event
 	bulk    chan machine.Event
@@ -73,9 +74,9 @@ type reply struct {
 	err  error
 }
 
-func newLoop(m machine.Machine, self id.GUID, p performer) *loop {
+func newLoop(m machine.Machine, self id.GUID, p performer, wall func() int64) *loop {
 	return &loop{
-		m: m, self: self, p: p,
+		m: m, self: self, p: p, wall: wall,
 		control:  make(chan machine.Event, controlQueue),
 		bulk:     make(chan machine.Event, bulkQueue),
 		calls:    make(chan call),
@@ -211,7 +212,7 @@ func (l *loop) run() {
 				l.step(ev)
 				continue
 			case f := <-l.calls:
-				l.perform(f(l.now(), time.Now().UnixMilli(), l.effects[:0]))
+				l.perform(f(l.now(), l.wall(), l.effects[:0]))
 				continue
 			default:
 			}
@@ -224,7 +225,7 @@ func (l *loop) run() {
 		case ev := <-l.control:
 			l.step(ev)
 		case f := <-l.calls:
-			l.perform(f(l.now(), time.Now().UnixMilli(), l.effects[:0]))
+			l.perform(f(l.now(), l.wall(), l.effects[:0]))
 		case ev := <-l.bulk:
 			l.step(ev)
 		case <-timer.C:
@@ -271,7 +272,7 @@ func (l *loop) drainLoopback() {
 }
 
 func (l *loop) step(ev machine.Event) {
-	ev.Wall = time.Now().UnixMilli()
+	ev.Wall = l.wall()
 	l.perform(l.m.Step(l.now(), ev, l.effects[:0]))
 }
 

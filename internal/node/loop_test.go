@@ -64,7 +64,7 @@ func (d *echoDisk) halt(error)           {}
 func startParrot() *loop {
 	self := &id.Handle{GUID: id.FromPrefix("65a1fc")}
 	d := &echoDisk{}
-	d.l = newLoop(&parrot{self: self, wake: machine.Never}, self.GUID, d)
+	d.l = newLoop(&parrot{self: self, wake: machine.Never}, self.GUID, d, systemClock)
 	d.l.start()
 	return d.l
 }
@@ -81,7 +81,7 @@ func TestLoopCarriesACommandToItsReply(t *testing.T) {
 
 func TestLoopCloseFreesWaitingCallers(t *testing.T) {
 	self := &id.Handle{}
-	l := newLoop(silent{}, self.GUID, &echoDisk{})
+	l := newLoop(silent{}, self.GUID, &echoDisk{}, systemClock)
 	l.start()
 	failed := make(chan error, 1)
 	go func() {
@@ -111,7 +111,7 @@ func (silent) Step(_ machine.Time, _ machine.Event, out []machine.Effect) []mach
 }
 
 func TestLoopCallerMayLeave(t *testing.T) {
-	l := newLoop(silent{}, id.GUID{}, &echoDisk{})
+	l := newLoop(silent{}, id.GUID{}, &echoDisk{}, systemClock)
 	l.start()
 	defer l.close()
 	ctx, cancel := context.WithCancel(context.Background())

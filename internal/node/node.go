@@ -231,7 +231,7 @@ func (n *Node) openMachine() error {
 	if err != nil {
 		return err
 	}
-	n.loop = newLoop(n.stack, n.self.GUID, n)
+	n.loop = newLoop(n.stack, n.self.GUID, n, n.cfg.Wall)
 	n.disk = newDisk(n.st, n.loop.complete)
 	n.loop.start()
 	n.link.open(n.who, n.self)
@@ -363,6 +363,11 @@ func (n *Node) watchStore() {
 func (n *Node) send(e machine.Effect) {
 	w := wire.Writer{B: make([]byte, 0, sizeHint(e))}
 	machine.AppendMessage(&w, e.Msg)
+	if n.cfg.Distort != nil {
+		if w.B = n.cfg.Distort(e.Bulk, w.B); w.B == nil {
+			return
+		}
+	}
 	if err := n.tr.Send(e.To, e.Bulk, w.B); err != nil {
 		n.sendDrops.Add(1)
 		if errors.Is(err, transport.ErrRefused) {

@@ -16,6 +16,7 @@ import (
 type Refused struct {
 	*dht.Refusal
 	who []string // Refusal.Nodes as people call them
+	at  int64    // this node's clock when it was refused, Unix ms
 }
 
 func (r *Refused) Unwrap() error    { return r.Refusal }
@@ -33,7 +34,6 @@ func (r *Refused) Detail() string {
 
 func (r *Refused) Error() string {
 	who := strings.Join(r.who, ", ")
-	stamp := time.UnixMilli(int64(r.Stamp)).UTC().Format(time.DateTime)
 	switch r.Refusal.Code {
 	case dht.CodeNoQuorum:
 		if who == "" {
@@ -67,7 +67,8 @@ func (r *Refused) Error() string {
 	case dht.CodeStaleSeq:
 		return fmt.Sprintf("the value that is there has number %d, not a lower one: take a higher --seq, or leave it out", r.Stamp)
 	case dht.CodeClock:
-		return fmt.Sprintf("clocks disagree: when a member refused it, that member's clock said %s; set the wrong one and try again", stamp)
+		return fmt.Sprintf("clocks disagree: this computer's says %s UTC, that of the member who refused it %s UTC; set the wrong one and try again",
+			time.UnixMilli(r.at).UTC().Format(time.DateTime), time.UnixMilli(int64(r.Stamp)).UTC().Format(time.DateTime))
 	case dht.CodeEquivocation:
 		return "its owner has signed two values with the same number: put a value with a higher one"
 	case dht.CodeNotMember:
@@ -89,7 +90,7 @@ func (n *Node) coded(err error) error {
 	if !errors.As(err, &r) {
 		return err
 	}
-	return &Refused{Refusal: r, who: n.called(r.Nodes)}
+	return &Refused{Refusal: r, who: n.called(r.Nodes), at: n.cfg.Wall()}
 }
 
 // called are the names of members, each with the first digits of its GUID.

@@ -5,11 +5,29 @@ import (
 	"io"
 	"os"
 	"runtime/pprof"
+	"time"
 )
 
-// profileEnv names a file to which the process writes its CPU profile, in the
-// form that "go tool pprof" reads. It is for measuring, so it is no setting.
-const profileEnv = "ATOLL_CPUPROFILE"
+// Variables for those who look into the program: they are no settings.
+const (
+	// profileEnv names a file to which the process writes its CPU profile, in
+	// the form that "go tool pprof" reads.
+	profileEnv = "ATOLL_CPUPROFILE"
+	// clockEnv is what is added to the wall clock of a node.
+	clockEnv = "ATOLL_CLOCK_OFFSET"
+)
+
+func clockOffset() (time.Duration, error) {
+	text := os.Getenv(clockEnv)
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", clockEnv, err)
+	}
+	return d, nil
+}
 
 // profiled does work under a CPU profile if one is asked for.
 func profiled(stderr io.Writer, work func() int) int {
