@@ -294,6 +294,7 @@ func TestReadsNothing(t *testing.T) {
 	v := newVictim(t, Limits{}, nil)
 	m := newMallory(t, v)
 	m.link(t)
+	transporttest.Until(t, "link", func() bool { return len(v.tr.Links()) == 1 })
 	to := m.m.Handle()
 	transporttest.Until(t, "a stall", func() bool {
 		for range 64 {

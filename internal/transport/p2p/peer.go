@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -39,6 +40,7 @@ type remote struct {
 	used     time.Time // last Send, link or dial
 	upgraded time.Time // last attempt to get off a relayed path
 	pinned   int       // reasons to keep an idle link: reservations
+	noUDP    bool      // QUIC to it has failed
 }
 
 var (
@@ -319,12 +321,19 @@ func (p *remote) upgrade(now time.Time) {
 		m, err := decodeAddr(a)
 		return err != nil || kindOf(m) == kindRelay
 	})
-	if len(direct) == 0 || !p.t.enter() {
+	inbound := p.links[0].conn.Stat().Direction == network.DirInbound
+	if len(direct) == 0 && !inbound || !p.t.enter() {
 		return
 	}
 	p.upgraded = now
 	go func() {
 		defer p.t.wg.Done()
+		if inbound { // the side that DCUtR begins with
+			p.t.nat.punch.again(p.pid)
+		}
+		if len(direct) == 0 {
+			return
+		}
 		if err := p.t.connect(p, direct); err != nil {
 			p.t.log.Debug("still on a relayed path", "key", fmt.Sprintf("%x", p.key[:4]), "err", err)
 		}

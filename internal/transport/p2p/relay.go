@@ -15,7 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
-	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -39,6 +38,7 @@ const (
 // those who cannot be reached.
 type natState struct {
 	service *relay.Relay
+	punch   punch
 	sub     event.Subscription
 	notify  *network.NotifyBundle
 	kick    chan struct{}
@@ -72,9 +72,6 @@ func (t *Transport) natOptions() []libp2p.Option {
 	opts = append(opts, libp2p.AddrsFactory(publicAddrs))
 	if !t.cfg.NoRelay {
 		opts = append(opts, libp2p.EnableAutoNATv2())
-		if !t.cfg.NoHolePunch {
-			opts = append(opts, libp2p.EnableHolePunching(holepunch.WithAddrFilter(punchFilter{t.reach})))
-		}
 	}
 	return opts
 }
@@ -85,17 +82,6 @@ func noAddrs([]ma.Multiaddr) []ma.Multiaddr { return nil }
 // more, and the layout of our network is nobody's business.
 func publicAddrs(list []ma.Multiaddr) []ma.Multiaddr {
 	return ma.FilterAddrs(slices.Clone(list), manet.IsPublicAddr)
-}
-
-// punchFilter keeps hole punching to QUIC and to what may be dialled.
-type punchFilter struct{ reach *reach }
-
-func (f punchFilter) FilterLocal(_ peer.ID, list []ma.Multiaddr) []ma.Multiaddr {
-	return ma.FilterAddrs(slices.Clone(list), isQUIC)
-}
-
-func (f punchFilter) FilterRemote(_ peer.ID, list []ma.Multiaddr) []ma.Multiaddr {
-	return ma.FilterAddrs(slices.Clone(list), isQUIC, f.reach.allows)
 }
 
 // members lets members use our relay, and nobody else.
@@ -124,17 +110,6 @@ func (t *Transport) isLinked(p peer.ID) bool {
 	return len(r.links) > 0
 }
 
-// onRelay reports whether hole punching or AutoNAT may dial p: it is a
-// member, or has come through a relay, which only members can.
-func (t *Transport) onRelay(p peer.ID) bool {
-	for _, c := range t.swarm.ConnsToPeer(p) {
-		if kindOf(c.RemoteMultiaddr()) == kindRelay {
-			return true
-		}
-	}
-	return t.isLinked(p)
-}
-
 func (t *Transport) startNAT() error {
 	n := &t.nat
 	n.kick, n.slots = make(chan struct{}, 1), map[peer.ID]slot{}
@@ -148,16 +123,21 @@ func (t *Transport) startNAT() error {
 			return fmt.Errorf("p2p: %w", err)
 		}
 	}
-	sub, err := t.h.EventBus().Subscribe(new(event.EvtHostReachableAddrsChanged))
+	sub, err := t.h.EventBus().Subscribe([]any{new(event.EvtHostReachableAddrsChanged), new(event.EvtPeerIdentificationCompleted)})
 	if err != nil {
 		return fmt.Errorf("p2p: %w", err)
 	}
 	n.sub = sub
 	n.notify = &network.NotifyBundle{
-		ConnectedF:    func(_ network.Network, c network.Conn) { t.punched(c) },
+		ConnectedF:    func(_ network.Network, c network.Conn) { t.natKick(); t.punched(c) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { t.natKick() },
 	}
 	t.swarm.Notify(n.notify)
+	if t.punches() {
+		if err := n.punch.start(t); err != nil {
+			return fmt.Errorf("p2p: %w", err)
+		}
+	}
 	t.wg.Add(1)
 	go t.keepReachable()
 	return nil
@@ -165,6 +145,7 @@ func (t *Transport) startNAT() error {
 
 func (t *Transport) closeNAT() {
 	t.swarm.StopNotify(t.nat.notify)
+	t.nat.punch.close()
 	if t.nat.service != nil {
 		_ = t.nat.service.Close()
 	}
@@ -176,39 +157,6 @@ func (t *Transport) natKick() {
 	case t.nat.kick <- struct{}{}:
 	default:
 	}
-}
-
-// punched moves a relayed peer to a direct connection that hole punching has
-// made: the side that counts as its dialler opens a link on it.
-func (t *Transport) punched(c network.Conn) {
-	t.natKick()
-	if c.Stat().Direction != network.DirOutbound || kindOf(c.RemoteMultiaddr()) == kindRelay {
-		return
-	}
-	key, ok := keyOf(c.RemotePeer())
-	if !ok {
-		return
-	}
-	t.mu.Lock()
-	p := t.remotes[key]
-	t.mu.Unlock()
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	relayed := len(p.links) > 0 && p.links[0].relayed
-	p.mu.Unlock()
-	if !relayed || !t.enter() {
-		return
-	}
-	go func() {
-		defer t.wg.Done()
-		ctx, cancel := context.WithTimeout(t.ctx, t.times.shake)
-		defer cancel()
-		if _, err := t.shake(ctx, c); err != nil {
-			t.dropUnlinked(c)
-		}
-	}()
 }
 
 // keepReachable holds reservations while we need them, and tells of new
@@ -226,7 +174,13 @@ func (t *Transport) keepReachable() {
 			if !ok {
 				return
 			}
-			t.noteReachable(e.(event.EvtHostReachableAddrsChanged))
+			switch e := e.(type) {
+			case event.EvtHostReachableAddrsChanged:
+				t.noteReachable(e)
+			case event.EvtPeerIdentificationCompleted:
+				t.nat.punch.told(e)
+				continue
+			}
 		case <-t.done:
 			return
 		}
@@ -392,6 +346,12 @@ func (t *Transport) reserve(ai peer.AddrInfo) error {
 	p, err := t.linkRelay(ctx, ai)
 	if err != nil {
 		return err
+	}
+	if err := t.overQUIC(ctx, p); err != nil {
+		t.log.Debug("no QUIC to a relay", "relay", ai.ID.String(), "err", err)
+		if p, err = t.linkRelay(ctx, ai); err != nil {
+			return err
+		}
 	}
 	addr, err := t.slotAddr(ai, p)
 	if err != nil {
