@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/wire"
 	"atoll.example/atoll/internal/wire/wiretest"
 )
 
@@ -33,6 +34,14 @@ func TestGoldenBytes(t *testing.T) {
 			}),
 		},
 	}
+	h := &id.Handle{GUID: id.FromPrefix("ab"), Key: [32]byte{1}, Epoch: 2, Addrs: []string{"a"}}
+	samples = append(samples, wiretest.Sample{
+		Name: "pointer on disk", Value: h, Bytes: pointerOp(id.FromPrefix("aa"), h).Value,
+		Decode: wiretest.Decoder(func(b []byte) (*id.Handle, error) {
+			r := wire.NewReader(b)
+			return r.Handle(), r.Close()
+		}),
+	})
 	last := ""
 	for _, m := range sampleMessages() {
 		name := fmt.Sprintf("message %d %s", m.Kind(), strings.TrimSuffix(fmt.Sprintf("%T", m)[len("*dht."):], "Msg"))

@@ -79,21 +79,8 @@ func (h *home) key(name string, create bool) (ident.Key, error) {
 // membership loads pool and certificate into who. The folder holds a member.
 func (h *home) membership(who *identity) error {
 	b, err := h.read(memberFile)
-	if err != nil {
-		return err
-	}
-	r := wire.NewReader(b)
-	pool, chain := r.Bytes16(1<<16-1), r.Bytes16(1<<16-1)
-	if err = r.Close(); err == nil {
-		if who.pool, err = ident.ParsePool(pool); err == nil {
-			who.chain, err = ident.ParseChain(chain)
-		}
-	}
 	if err == nil {
-		err = who.chain.VerifySignatures(who.pool)
-	}
-	if err == nil && who.chain.Leaf().Node != who.node.Public() {
-		err = errors.New("certificate and node key do not belong together")
+		err = who.parse(b)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.path(memberFile), err)
@@ -102,11 +89,34 @@ func (h *home) membership(who *identity) error {
 }
 
 // saveMembership makes this folder that of a member.
-func (h *home) saveMembership(who *identity) error {
+func (h *home) saveMembership(who *identity) error { return h.write(memberFile, who.encode()) }
+
+// encode is the member file: pool record u16+ · certificate chain u16+.
+func (who *identity) encode() []byte {
 	var w wire.Writer
 	w.Bytes16(who.pool.Encode())
 	w.Bytes16(who.chain.Encode())
-	return h.write(memberFile, w.B)
+	return w.B
+}
+
+// parse is the inverse. The chain must be that of who's key.
+func (who *identity) parse(b []byte) error {
+	r := wire.NewReader(b)
+	pool, chain := r.Bytes16(1<<16-1), r.Bytes16(1<<16-1)
+	err := r.Close()
+	if err == nil {
+		who.pool, err = ident.ParsePool(pool)
+	}
+	if err == nil {
+		who.chain, err = ident.ParseChain(chain)
+	}
+	if err == nil {
+		err = who.chain.VerifySignatures(who.pool)
+	}
+	if err == nil && who.chain.Leaf().Node != who.node.Public() {
+		err = errors.New("certificate and node key do not belong together")
+	}
+	return err
 }
 
 // PoolParams are the parameters of a new pool.
