@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,7 +55,7 @@ What others have stored already is not sent twice, unless --unique is given.`,
 				return wrong("--name: %w", err)
 			}
 		}
-		body, err := a.source(cmd, args[0], &p)
+		body, err := a.source(ctx, cmd, args[0], &p)
 		if err != nil {
 			return err
 		}
@@ -66,6 +68,9 @@ What others have stored already is not sent twice, unless --unique is given.`,
 		if err != nil {
 			return err
 		}
+		if v.Size == 0 && args[0] == "-" {
+			a.remark("Standard input was empty: so is the file.")
+		}
 		a.remark("%s", putWords(p.Name, v))
 		return a.show(v, func(w io.Writer) { fmt.Fprintln(w, v.Link) })
 	})
@@ -74,7 +79,7 @@ What others have stored already is not sent twice, unless --unique is given.`,
 // source says where the bytes of a put come from: the node reads regular files
 // itself, so that it can continue an interrupted put; pipes and devices are
 // streamed.
-func (a *app) source(cmd *cobra.Command, arg string, p *api.PutParams) (io.Reader, error) {
+func (a *app) source(ctx context.Context, cmd *cobra.Command, arg string, p *api.PutParams) (io.Reader, error) {
 	if arg == "-" {
 		return a.in, nil
 	}
@@ -90,7 +95,7 @@ func (a *app) source(cmd *cobra.Command, arg string, p *api.PutParams) (io.Reade
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, wrong("%w", err)
+		return nil, badPath(arg, err)
 	}
 	fi, err := f.Stat()
 	if err != nil {
@@ -109,6 +114,37 @@ func (a *app) source(cmd *cobra.Command, arg string, p *api.PutParams) (io.Reade
 	return f, nil
 }
 
+// badPath is an argument that names no file that can be used.
+func badPath(arg string, err error) *api.Error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	return wrong("%s: %w", escape(arg), err)
+}
+
+// open opens path for reading. A FIFO makes that wait for a writer: ctx ends it.
+func open(ctx context.Context, path string) (*os.File, error) {
+	type opened struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		f, err := os.Open(path)
+		done <- opened{f, err}
+	}()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			return nil, wrong("%w", o.err)
+		}
+		return o.f, nil
+	case <-ctx.Done(): // the program is about to end, and the open with it
+		return nil, context.Cause(ctx)
+	}
+}
+
 func putWords(name string, v api.PutResult) string {
 	if name == "" {
 		name = v.GUID.Short()
@@ -119,7 +155,11 @@ func putWords(name string, v api.PutResult) string {
 	}
 	s := fmt.Sprintf("Stored %s: %s in %s (%s new%s), %s.", escape(name), size(v.Size), plural(v.Blocks, "block"), count(v.NewBlocks), before, seconds(float64(v.MS)/1000))
 	if v.Copies.Min < v.Copies.Target {
-		s += fmt.Sprintf(" %d of %d copies are synced, the rest follow.", v.Copies.Min, v.Copies.Target)
+		verb := "are"
+		if v.Copies.Min == 1 {
+			verb = "is"
+		}
+		s += fmt.Sprintf(" %d of %d copies %s synced, the rest follow.", v.Copies.Min, v.Copies.Target, verb)
 	} else {
 		s += fmt.Sprintf(" All %d copies are synced.", v.Copies.Target)
 	}
@@ -220,7 +260,9 @@ func (a *app) target(ctx context.Context, cmd *cobra.Command, out, link string) 
 	}
 	st, err := a.node().Stat(ctx, api.LinkRequest{Link: link})
 	if err != nil {
-		return "", err
+		e := *api.AsError("get", err)
+		e.Op = "get"
+		return "", &e
 	}
 	if st.Name == "" {
 		return "", wrong("the file has no name of its own: name one with -o")

@@ -197,6 +197,9 @@ func (p *part) finish(size int64, mode os.FileMode, mtime time.Time, force bool)
 }
 
 func (p *part) rename(from string, force bool) error {
+	if err := replaceable(p.root, p.name, force); err != nil {
+		return err
+	}
 	if force {
 		return p.root.Rename(from, p.name)
 	}
@@ -208,11 +211,7 @@ func (p *part) rename(from string, force bool) error {
 	case errors.Is(err, os.ErrExist):
 		return fmt.Errorf("%s: %w", EscapeName(p.name), ErrExists)
 	}
-	// No hard links here.
-	if _, err := p.root.Lstat(p.name); err == nil {
-		return fmt.Errorf("%s: %w", EscapeName(p.name), ErrExists)
-	}
-	return p.root.Rename(from, p.name)
+	return p.root.Rename(from, p.name) // no hard links here
 }
 
 func (p *part) syncDir() error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -301,6 +302,21 @@ func TestNeverOverwrites(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(path); len(b) != 10_000 {
 		t.Fatal("not replaced")
+	}
+	// Nothing but a file is replaced, by force or not.
+	special := filepath.Join(dir, "socket")
+	l, err := net.Listen("unix", special)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	for _, force := range []bool{false, true} {
+		if _, _, err := c.SaveFile(t.Context(), r.Link, dir, SaveOptions{Name: "socket", Force: force}); !errors.Is(err, ErrNotFile) {
+			t.Errorf("over a socket, force %v: %v", force, err)
+		}
+	}
+	if info, err := os.Lstat(special); err != nil || info.Mode().Type() != os.ModeSocket {
+		t.Errorf("the socket is gone: %v", err)
 	}
 	// A file that appears while the get runs is left alone, too.
 	p := c.cfg.Blocks.(*pool)

@@ -92,6 +92,25 @@ func (f *File) saveTo(ctx context.Context, dir string, o SaveOptions) (Saved, er
 	return Saved{Name: name, Size: info.Size, Resumed: t.resumed}, nil
 }
 
+// replaceable reports why name may not be written: something is there, which
+// without force stays and with it must be a regular file, or a symbolic link,
+// which is replaced itself. Renaming over a device or a FIFO would take it away
+// from all who use it.
+func replaceable(root *os.Root, name string, force bool) error {
+	have, err := root.Lstat(name)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return pathError(err)
+	case !have.Mode().IsRegular() && have.Mode().Type() != os.ModeSymlink:
+		return fmt.Errorf("%s is not replaced: %w", EscapeName(name), ErrNotFile)
+	case !force:
+		return fmt.Errorf("%s: %w", EscapeName(name), ErrExists)
+	}
+	return nil
+}
+
 // partPatience is how long a get waits for another one of the same output:
 // that which was interrupted a moment ago may still be ending. Chosen by us.
 const partPatience = 2 * time.Second
@@ -100,10 +119,8 @@ const partPatience = 2 * time.Second
 func (f *File) takePart(ctx context.Context, root *os.Root, name string, force bool) (*part, error) {
 	r := f.root.Root
 	for start := time.Now(); ; {
-		if have, err := root.Lstat(name); err == nil && (!force || have.IsDir()) {
-			return nil, fmt.Errorf("%s: %w", EscapeName(name), ErrExists)
-		} else if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, pathError(err)
+		if err := replaceable(root, name, force); err != nil {
+			return nil, err
 		}
 		p, err := openPart(root, name, f.link.Root, r.Total, r.ChunkSize, f.Info().Mode)
 		switch {
