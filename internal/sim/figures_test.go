@@ -3,13 +3,11 @@ package sim
 import (
 	"bytes"
 	"context"
-	"flag"
-	"os"
 	"path/filepath"
 	"testing"
-)
 
-var rewrite = flag.Bool("rewrite", false, "rewrite the golden traces; then read the diff")
+	"atoll.example/atoll/internal/wire/wiretest"
+)
 
 // TestFigures: the chapter's figures as golden traces.
 func TestFigures(t *testing.T) {
@@ -24,22 +22,7 @@ func TestFigures(t *testing.T) {
 			if !f.Passed {
 				t.Errorf("failed:\n%s", b.String())
 			}
-			golden := filepath.Join("testdata", "figure-"+number+".txt")
-			if *rewrite {
-				if err := os.MkdirAll("testdata", 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(b.Bytes(), want) {
-				t.Errorf("differs from %s:\n%s", golden, b.String())
-			}
+			wiretest.Text(t, filepath.Join("testdata", "figure-"+number+".txt"), b.String())
 		})
 	}
 	if _, err := Figure(context.Background(), "11.1", 1, nil); err == nil {
