@@ -263,7 +263,25 @@ func (n *Node) grantAt(s ring.Side) machine.Time {
 	if n.cfg.Bugs.GrantEarly {
 		return n.now
 	}
-	return max(n.vouchAt(s), n.ledger.BlockedUntil(n.now, s, n.peer(n.nb[s]).h.GUID))
+	return max(n.vouchAt(s), n.lapse(s), n.ledger.BlockedUntil(n.now, s, n.peer(n.nb[s]).h.GUID))
+}
+
+// lapse is when the leases have ended that nodes between us and the neighbour
+// on side s may hold from each other, as far as we have heard of them before
+// they were evicted: they may be frozen, and not know it.
+func (n *Node) lapse(s ring.Side) (at machine.Time) {
+	far := n.peer(n.nb[s]).h.GUID
+	for _, r := range n.deaths {
+		p := n.peer(r)
+		if p.h == nil || p.flags&(fFailed|fLeft) != fFailed {
+			continue
+		}
+		g := p.h.GUID
+		if s == ring.Right && g.Sub(n.me).Less(far.Sub(n.me)) || s == ring.Left && n.me.Sub(g).Less(n.me.Sub(far)) {
+			at = max(at, p.heard.Add(n.longestLease()))
+		}
+	}
+	return at
 }
 
 // mayGrant reports whether a lease could be given to r now.

@@ -6,6 +6,7 @@ import (
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/machine/machinetest"
+	"atoll.example/atoll/internal/overlay/ring"
 )
 
 // sleeper is a node whose process can be frozen: what comes meanwhile waits,
@@ -80,5 +81,35 @@ func TestWokenNeighbours(t *testing.T) {
 	}
 	if why := p.diverged() + p.unowned(); why != "" {
 		t.Fatalf("not converged: %s\n%s", why, p.tail())
+	}
+}
+
+// A node grants to the one beyond a dead neighbour only when no lease can be
+// left that the dead one gave or got while it was last heard.
+func TestLeasesOfTheDeadLapse(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 6)
+	p.net.Run(machine.Minute)
+	live := p.live()
+	a, x, r := p.nodes[live[1]], p.nodes[live[2]], p.nodes[live[3]]
+	granted := func(to id.GUID) (until machine.Time) {
+		for _, g := range a.ledger.Outstanding(p.net.Now, ring.Right) {
+			if g.Peer == to {
+				until = g.Until
+			}
+		}
+		return until
+	}
+	old := granted(x.me)
+	p.net.Until(10*machine.Second, func() bool { return granted(x.me) > old })
+	p.net.Run(2 * machine.Second)
+	p.net.Feed(a.me, machine.Event{Kind: machine.Receive, From: x.self, Msg: &Probe{Nonce: 1}})
+	heard, promise := p.net.Now, granted(x.me)
+	p.net.Kill(x.me)
+	if !p.net.Until(machine.Minute, func() bool { return granted(r.me) > 0 }) {
+		t.Fatalf("no lease for the next neighbour\n%s", p.tail())
+	}
+	if end := heard.Add(p.cfg.Lease); p.net.Now < end || promise >= end {
+		t.Errorf("granted at %d, leases of the dead may run until %d; our own grant to it ended at %d", p.net.Now, end, promise)
 	}
 }

@@ -195,7 +195,7 @@ func (n *Node) launch(m kbr.Message, next uint32, expires machine.Time) {
 	if h.M.Hops < 255 {
 		h.M.Hops++
 	}
-	h.M.Deadline = expires.Sub(n.now)
+	h.M.Deadline = left(expires, n.now)
 	if m.Rule == kbr.RuleLeaf || m.Flags&kbr.FlagLeaf != 0 {
 		if !n.cfg.LeafSetOnly {
 			h.M.Flags |= kbr.FlagLeaf
@@ -210,6 +210,13 @@ func (n *Node) launch(m kbr.Message, next uint32, expires machine.Time) {
 	}
 	n.send(next, h)
 	n.set(tHop, f.id, n.rto(p))
+}
+
+// left is the time left as it travels, in whole ms: the next hop reckons with
+// the same whether or not the message was encoded on its way.
+func left(expires, now machine.Time) machine.Duration {
+	d := expires.Sub(now)
+	return d - d%machine.Millisecond
 }
 
 func (n *Node) rto(p *peer) machine.Duration {
@@ -272,7 +279,7 @@ func (n *Node) reroute(f *flight, past uint32) {
 	if ok && next == f.to {
 		f.tries++
 		f.hop = &Hop{ID: f.id, M: f.hop.M}
-		f.hop.M.Deadline = f.expires.Sub(n.now)
+		f.hop.M.Deadline = left(f.expires, n.now)
 		n.send(f.to, f.hop)
 		back := n.rto(n.peer(f.to)) << min(f.tries, 6)
 		n.set(tHop, f.id, min(back, n.cfg.RTOCap, max(f.expires.Sub(n.now), 1)))

@@ -97,16 +97,18 @@ func (n *Node) peer(r uint32) *peer { return &n.peers.list[r] }
 
 // intern returns the reference of h's node. An unproven newer handle of a
 // known node is kept aside: handles are not signed, so only the node itself
-// can void its older process.
+// can void its older process. Other addresses of the same process are taken
+// for one that has not answered: it may have found a relay meanwhile.
 func (n *Node) intern(h *id.Handle) uint32 {
 	if r, ok := n.peers.byGUID[h.GUID]; ok {
 		p := n.peer(r)
-		if h.Epoch > p.h.Epoch {
-			if p.flags&fVerified == 0 {
-				p.h = h
-			} else {
-				p.claimed = h
-			}
+		moved := h.Epoch == p.h.Epoch && !slices.Equal(h.Addrs, p.h.Addrs)
+		switch {
+		case h.Epoch <= p.h.Epoch && !moved:
+		case p.flags&fVerified == 0:
+			p.h = h
+		case !moved || p.flags&(fFailed|fLeft) == fFailed && p.claimed == nil:
+			p.claimed = h
 		}
 		return r
 	}

@@ -15,6 +15,14 @@ import (
 // Self is this node's handle.
 func (n *Node) Self() *id.Handle { return n.self }
 
+// Moved gives this node's handle other addresses.
+func (n *Node) Moved(h *id.Handle) {
+	if h.GUID != n.me || h.Epoch != n.self.Epoch {
+		panic("pastry: moved to the handle of another process")
+	}
+	n.self = h
+}
+
 // Ready reports whether this node has joined.
 func (n *Node) Ready() bool { return n.state == Ready }
 
