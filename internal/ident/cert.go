@@ -77,57 +77,32 @@ func (c *Certificate) GUID() id.GUID { return GUIDOf(c.Node) }
 // Hash names the certificate itself.
 func (c *Certificate) Hash() [32]byte { return blake3.Sum256(c.Encode()) }
 
-func (c *Certificate) body() []byte {
-	w := wire.Writer{B: make([]byte, 0, 400)}
-	w.U8(1)
-	w.Fixed(c.Pool[:])
-	w.Fixed(c.Node[:])
-	w.Fixed(c.Owner[:])
-	w.U8(uint8(c.Role))
-	w.Bytes8([]byte(c.Domain))
-	w.U64(c.Quota)
-	w.Bytes8([]byte(c.Name))
-	w.U64(uint64(c.NotBefore))
-	w.U64(uint64(c.NotAfter))
-	w.Fixed(c.Serial[:])
-	w.Fixed(c.Issuer[:])
-	return w.B
+// covered is what the signature is over.
+func (c *Certificate) covered(f wire.Codec) {
+	f.Version(1)
+	f.Fixed(c.Pool[:])
+	f.Fixed(c.Node[:])
+	f.Fixed(c.Owner[:])
+	wire.Enum(f, &c.Role, Member, Admin)
+	label(f, &c.Domain)
+	f.U64(&c.Quota)
+	label(f, &c.Name)
+	unixMS(f, &c.NotBefore)
+	unixMS(f, &c.NotAfter)
+	f.Check(c.NotAfter >= c.NotBefore, wire.ErrValue)
+	f.Fixed(c.Serial[:])
+	f.Fixed(c.Issuer[:])
 }
 
-// Append encodes the certificate.
-func (c *Certificate) Append(w *wire.Writer) {
-	w.Fixed(c.body())
-	w.Fixed(c.Sig[:])
+func (c *Certificate) fields(f wire.Codec) {
+	c.covered(f)
+	f.Fixed(c.Sig[:])
 }
+
+func (c *Certificate) body() []byte { return bytesOf(c.covered) }
 
 // Encode encodes the certificate by itself.
-func (c *Certificate) Encode() []byte {
-	return append(c.body(), c.Sig[:]...)
-}
-
-func readCertificate(r *wire.Reader) *Certificate {
-	readVersion(r)
-	c := &Certificate{}
-	r.Into(c.Pool[:])
-	r.Into(c.Node[:])
-	r.Into(c.Owner[:])
-	c.Role = Role(r.U8())
-	if c.Role != Member && c.Role != Admin {
-		r.Fail(wire.ErrValue)
-	}
-	c.Domain = readLabel(r)
-	c.Quota = r.U64()
-	c.Name = readLabel(r)
-	c.NotBefore = readTime(r)
-	c.NotAfter = readTime(r)
-	if c.NotAfter < c.NotBefore {
-		r.Fail(wire.ErrValue)
-	}
-	r.Into(c.Serial[:])
-	r.Into(c.Issuer[:])
-	r.Into(c.Sig[:])
-	return c
-}
+func (c *Certificate) Encode() []byte { return bytesOf(c.fields) }
 
 // inTime checks now against the certificate's window, widened by Skew.
 func (c *Certificate) inTime(now int64) error {

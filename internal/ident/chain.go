@@ -35,41 +35,33 @@ func (c Chain) NeedsRenewal(now int64) bool {
 	return now > c.NotAfter()-(Validity-RenewAfter)
 }
 
-// Append encodes the chain.
-func (c Chain) Append(w *wire.Writer) {
-	w.U8(uint8(len(c)))
-	for _, x := range c {
-		x.Append(w)
-	}
+func (c *Chain) fields(f wire.Codec) {
+	wire.List8(f, (*[]*Certificate)(c), 2, minCertificate, func(x **Certificate, f wire.Codec) {
+		if *x == nil {
+			*x = new(Certificate)
+		}
+		(*x).fields(f)
+	})
+	f.Check(len(*c) > 0, wire.ErrBound)
 }
+
+// Append encodes the chain.
+func (c Chain) Append(w *wire.Writer) { c.fields(w.Codec()) }
 
 // Encode encodes the chain by itself.
-func (c Chain) Encode() []byte {
-	w := wire.Writer{B: make([]byte, 0, len(c)*400)}
-	c.Append(&w)
-	return w.B
-}
+func (c Chain) Encode() []byte { return bytesOf(c.fields) }
 
 // ReadChain reads a chain. Nothing is verified: see Verify.
-func ReadChain(r *wire.Reader) Chain {
-	n := int(r.U8())
-	if n < 1 || n > 2 {
-		r.Fail(wire.ErrBound)
-		return nil
-	}
-	c := make(Chain, n)
-	for i := range c {
-		c[i] = readCertificate(r)
-	}
+func ReadChain(r *wire.Reader) (c Chain) {
+	c.fields(r.Codec())
 	return c
 }
 
 // ParseChain decodes a chain. Nothing is verified: see Verify.
 func ParseChain(b []byte) (Chain, error) {
-	r := wire.NewReader(b)
-	c := ReadChain(r)
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
+	var c Chain
+	if _, err := parse(b, "certificate", &c, c.fields); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

@@ -33,39 +33,27 @@ type Hello struct {
 	Ext      []byte
 }
 
-// Encode is the payload.
-func (h *Hello) Encode() []byte {
-	w := wire.Writer{B: make([]byte, 0, 1024)}
-	w.U8(1)
-	w.U8(h.Min)
-	w.U8(h.Max)
-	w.U64(h.Features)
-	w.U64(uint64(h.Wall))
-	w.Fixed(h.Pool[:])
-	h.Chain.Append(&w)
-	w.Handle(h.Handle)
-	w.Fixed(h.Roster[:])
-	w.Bytes16(h.Ext)
-	return w.B
+func (h *Hello) fields(c wire.Codec) {
+	c.Version(1)
+	c.U8(&h.Min)
+	c.U8(&h.Max)
+	c.Check(h.Min <= h.Max, wire.ErrValue)
+	c.U64(&h.Features)
+	unixMS(c, &h.Wall)
+	c.Fixed(h.Pool[:])
+	h.Chain.fields(c)
+	c.Handle(&h.Handle)
+	c.Fixed(h.Roster[:])
+	c.Bytes16(&h.Ext, maxExt)
 }
+
+// Encode is the payload.
+func (h *Hello) Encode() []byte { return bytesOf(h.fields) }
 
 // ParseHello decodes a payload. Nothing is verified: see Check.
 func ParseHello(b []byte) (*Hello, error) {
-	r := wire.NewReader(b)
-	readVersion(r)
-	h := &Hello{Min: r.U8(), Max: r.U8(), Features: r.U64(), Wall: readTime(r)}
-	if h.Min > h.Max {
-		r.Fail(wire.ErrValue)
-	}
-	r.Into(h.Pool[:])
-	h.Chain = ReadChain(r)
-	h.Handle = r.Handle()
-	r.Into(h.Roster[:])
-	h.Ext = r.Bytes16(maxExt)
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("hello: %w", err)
-	}
-	return h, nil
+	h := &Hello{}
+	return parse(b, "hello", h, h.fields)
 }
 
 // Gate is what a node checks a Hello against.

@@ -44,22 +44,19 @@ func (v *Invite) String() string {
 	return fmt.Sprintf("invite to pool %s from %s", v.Pool.Short(), v.Issuer.Short())
 }
 
-func (v *Invite) encode() []byte {
-	w := wire.Writer{B: make([]byte, 0, 256)}
-	w.U8(1)
-	w.Fixed(v.Pool[:])
-	w.Fixed(v.RootHash[:])
-	w.GUID(v.Issuer)
-	w.Fixed(v.Token[:])
-	w.U64(uint64(v.Expiry))
-	w.U8(uint8(v.Role))
-	w.U64(v.Quota)
-	w.U8(uint8(len(v.Addrs)))
-	for _, a := range v.Addrs {
-		w.Bytes8([]byte(a))
-	}
-	return w.B
+func (v *Invite) fields(c wire.Codec) {
+	c.Version(1)
+	c.Fixed(v.Pool[:])
+	c.Fixed(v.RootHash[:])
+	c.GUID(&v.Issuer)
+	c.Fixed(v.Token[:])
+	unixMS(c, &v.Expiry)
+	wire.Enum(c, &v.Role, Member, Admin)
+	c.U64(&v.Quota)
+	wire.List8(c, &v.Addrs, id.MaxAddrs, 1, func(a *string, c wire.Codec) { c.Text8(a, id.MaxAddrLen) })
 }
+
+func (v *Invite) encode() []byte { return bytesOf(v.fields) }
 
 // ParseInvite reads an invite as pasted: white space is left out. ErrTyping:
 // it was mistyped or cut off; ErrBadInvite: it is something else.
@@ -77,25 +74,8 @@ func ParseInvite(text string) (*Invite, error) {
 		return nil, err
 	}
 	r := wire.NewReader(b)
-	readVersion(r)
 	v := &Invite{}
-	r.Into(v.Pool[:])
-	r.Into(v.RootHash[:])
-	v.Issuer = r.GUID()
-	r.Into(v.Token[:])
-	v.Expiry = readTime(r)
-	v.Role = Role(r.U8())
-	if v.Role != Member && v.Role != Admin {
-		r.Fail(wire.ErrValue)
-	}
-	v.Quota = r.U64()
-	n := int(r.U8())
-	if n > id.MaxAddrs {
-		r.Fail(wire.ErrBound)
-	}
-	for i := 0; i < n && r.Err() == nil; i++ {
-		v.Addrs = append(v.Addrs, string(r.Bytes8(id.MaxAddrLen)))
-	}
+	v.fields(r.Codec())
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("%w: made by another version of atoll? (%w)", ErrBadInvite, err)
 	}

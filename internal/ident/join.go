@@ -26,7 +26,10 @@ const (
 // the body of a transport.Ask: Identify, *JoinRequest, *RenewRequest or *Standing.
 //
 //	kind u8 (1, 2, 3, 4) · body
-type Question interface{ encode() []byte }
+type Question interface {
+	kind() uint8
+	fields(c wire.Codec) // after kind and version
+}
 
 const (
 	kindIdentify uint8 = iota + 1
@@ -39,7 +42,8 @@ const (
 // answer is an Identity.
 type Identify struct{}
 
-func (Identify) encode() []byte { return []byte{kindIdentify, 1} }
+func (Identify) kind() uint8       { return kindIdentify }
+func (Identify) fields(wire.Codec) {}
 
 // JoinRequest asks the issuer of an invite, through any member, for a
 // certificate. The answer is a JoinAnswer.
@@ -77,28 +81,31 @@ func NewJoinRequest(v *Invite, s Subject, wall int64) (*JoinRequest, error) {
 	return q, nil
 }
 
-func (q *JoinRequest) body() []byte {
-	w := wire.Writer{B: make([]byte, 0, 256)}
-	w.U8(kindJoin)
-	w.U8(1)
-	w.Fixed(q.TokenID[:])
-	w.GUID(q.Issuer)
-	w.Fixed(q.Node[:])
-	w.Fixed(q.Owner[:])
-	w.Bytes8([]byte(q.Domain))
-	w.Bytes8([]byte(q.Name))
-	w.U64(uint64(q.Wall))
-	return w.B
+// proved is what the proof is over, beside kind and version.
+func (q *JoinRequest) proved(c wire.Codec) {
+	c.Fixed(q.TokenID[:])
+	c.GUID(&q.Issuer)
+	c.Fixed(q.Node[:])
+	c.Fixed(q.Owner[:])
+	label(c, &q.Domain)
+	label(c, &q.Name)
+	unixMS(c, &q.Wall)
 }
 
-func (q *JoinRequest) encode() []byte { return append(q.body(), q.Proof[:]...) }
+func (*JoinRequest) kind() uint8 { return kindJoin }
+
+func (q *JoinRequest) fields(c wire.Codec) {
+	q.proved(c)
+	c.Fixed(q.Proof[:])
+}
 
 func (q *JoinRequest) prove(key [32]byte) (proof [32]byte) {
 	h, err := blake3.NewKeyed(key[:])
 	if err != nil {
 		panic("ident: 32 bytes are no key: " + err.Error())
 	}
-	_, _ = h.Write(q.body())
+	_, _ = h.Write([]byte{kindJoin, 1})
+	_, _ = h.Write(bytesOf(q.proved))
 	h.Sum(proof[:0])
 	return proof
 }
@@ -115,13 +122,8 @@ func (q *JoinRequest) provedBy(key [32]byte) bool {
 //	version u8 = 1 · chain
 type RenewRequest struct{ Chain Chain }
 
-func (q *RenewRequest) encode() []byte {
-	var w wire.Writer
-	w.U8(kindRenew)
-	w.U8(1)
-	q.Chain.Append(&w)
-	return w.B
-}
+func (*RenewRequest) kind() uint8           { return kindRenew }
+func (q *RenewRequest) fields(c wire.Codec) { q.Chain.fields(c) }
 
 // Standing asks a member that refused the asking node's certificate for the proof
 // that it was revoked: the word of one peer must not stop a node. The answer is
@@ -130,16 +132,13 @@ func (q *RenewRequest) encode() []byte {
 //	version u8 = 1 · chain
 type Standing struct{ Chain Chain }
 
-func (q *Standing) encode() []byte {
-	var w wire.Writer
-	w.U8(kindStanding)
-	w.U8(1)
-	q.Chain.Append(&w)
-	return w.B
-}
+func (*Standing) kind() uint8           { return kindStanding }
+func (q *Standing) fields(c wire.Codec) { q.Chain.fields(c) }
 
 // EncodeQuestion is the body of a transport.Ask.
-func EncodeQuestion(q Question) []byte { return q.encode() }
+func EncodeQuestion(q Question) []byte {
+	return append([]byte{q.kind(), 1}, bytesOf(q.fields)...)
+}
 
 // ParseQuestion decodes what came by transport.Ask.
 func ParseQuestion(b []byte) (Question, error) {
@@ -149,28 +148,19 @@ func ParseQuestion(b []byte) (Question, error) {
 	r := wire.NewReader(b)
 	kind := r.U8()
 	readVersion(r)
-	var q Question
+	var q Question = Identify{}
 	switch kind {
 	case kindIdentify:
-		q = Identify{}
 	case kindJoin:
-		j := &JoinRequest{}
-		r.Into(j.TokenID[:])
-		j.Issuer = r.GUID()
-		r.Into(j.Node[:])
-		r.Into(j.Owner[:])
-		j.Domain = readLabel(r)
-		j.Name = readLabel(r)
-		j.Wall = readTime(r)
-		r.Into(j.Proof[:])
-		q = j
+		q = &JoinRequest{}
 	case kindRenew:
-		q = &RenewRequest{Chain: ReadChain(r)}
+		q = &RenewRequest{}
 	case kindStanding:
-		q = &Standing{Chain: ReadChain(r)}
+		q = &Standing{}
 	default:
 		r.Fail(wire.ErrVersion)
 	}
+	q.fields(r.Codec())
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("question: %w", err)
 	}
@@ -183,23 +173,18 @@ func ParseQuestion(b []byte) (Question, error) {
 //	version u8 = 1 · entry u16+
 type Grounds struct{ Entry []byte }
 
-// Encode is the answer's body.
-func (g *Grounds) Encode() []byte {
-	var w wire.Writer
-	w.U8(1)
-	w.Bytes16(g.Entry)
-	return w.B
+func (g *Grounds) fields(c wire.Codec) {
+	c.Version(1)
+	c.Bytes16(&g.Entry, MaxAnswer)
 }
+
+// Encode is the answer's body.
+func (g *Grounds) Encode() []byte { return bytesOf(g.fields) }
 
 // ParseGrounds reads the answer to Standing.
 func ParseGrounds(b []byte) (*Grounds, error) {
-	r := wire.NewReader(b)
-	readVersion(r)
-	g := &Grounds{Entry: r.Bytes16(MaxAnswer)}
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("answer: %w", err)
-	}
-	return g, nil
+	g := &Grounds{}
+	return parse(b, "answer", g, g.fields)
 }
 
 // Identity answers Identify.
@@ -211,24 +196,22 @@ type Identity struct {
 	Chain Chain
 }
 
-// Encode is the answer's body.
-func (a *Identity) Encode() []byte {
-	var w wire.Writer
-	w.U8(1)
-	w.U64(uint64(a.Wall))
-	a.Pool.Append(&w)
-	a.Chain.Append(&w)
-	return w.B
+func (a *Identity) fields(c wire.Codec) {
+	c.Version(1)
+	unixMS(c, &a.Wall)
+	if a.Pool == nil {
+		a.Pool = new(Pool)
+	}
+	a.Pool.fields(c)
+	a.Chain.fields(c)
 }
 
+// Encode is the answer's body.
+func (a *Identity) Encode() []byte { return bytesOf(a.fields) }
+
 func readIdentity(b []byte) (*Identity, error) {
-	r := wire.NewReader(b)
-	readVersion(r)
-	a := &Identity{Wall: readTime(r), Pool: readPool(r), Chain: ReadChain(r)}
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("answer: %w", err)
-	}
-	return a, nil
+	a := &Identity{}
+	return parse(b, "answer", a, a.fields)
 }
 
 // ParseIdentity reads the answer to Identify and checks it: that the node is in

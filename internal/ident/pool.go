@@ -89,43 +89,37 @@ func (p *Pool) ID() PoolID { return PoolID(tagged("atoll/pool/1", p.Root[:], p.N
 // RootHash is what an invite says of the root key.
 func RootHash(root [32]byte) [32]byte { return tagged("atoll/root/1", root[:]) }
 
-func (p *Pool) body() []byte {
-	var w wire.Writer
-	w.U8(1)
-	w.Fixed(p.Root[:])
-	w.Fixed(p.Nonce[:])
-	w.U8(uint8(p.K))
-	w.U8(uint8(p.Overlay))
-	w.Bytes8([]byte(p.Name))
-	return w.B
+// covered is what the signature is over.
+func (p *Pool) covered(c wire.Codec) {
+	c.Version(1)
+	c.Fixed(p.Root[:])
+	c.Fixed(p.Nonce[:])
+	k := uint8(p.K)
+	wire.Enum(c, &k, 1, MaxK)
+	if c.Read() {
+		p.K = int(k)
+	}
+	wire.Enum(c, &p.Overlay, Pastry, Tapestry)
+	label(c, &p.Name)
 }
+
+func (p *Pool) fields(c wire.Codec) {
+	p.covered(c)
+	c.Fixed(p.Sig[:])
+}
+
+func (p *Pool) body() []byte { return bytesOf(p.covered) }
 
 // Append encodes the record.
-func (p *Pool) Append(w *wire.Writer) {
-	w.Fixed(p.body())
-	w.Fixed(p.Sig[:])
-}
+func (p *Pool) Append(w *wire.Writer) { p.fields(w.Codec()) }
 
 // Encode encodes the record by itself.
-func (p *Pool) Encode() []byte {
-	var w wire.Writer
-	p.Append(&w)
-	return w.B
-}
+func (p *Pool) Encode() []byte { return bytesOf(p.fields) }
 
 // readPool reads a record without checking its signature.
 func readPool(r *wire.Reader) *Pool {
-	readVersion(r)
 	p := &Pool{}
-	r.Into(p.Root[:])
-	r.Into(p.Nonce[:])
-	p.K = int(r.U8())
-	p.Overlay = Overlay(r.U8())
-	if p.K < 1 || p.K > MaxK || (p.Overlay != Pastry && p.Overlay != Tapestry) {
-		r.Fail(wire.ErrValue)
-	}
-	p.Name = readLabel(r)
-	r.Into(p.Sig[:])
+	p.fields(r.Codec())
 	return p
 }
 
@@ -138,10 +132,9 @@ func (p *Pool) verify() error {
 
 // ParsePool decodes a record and checks its signature.
 func ParsePool(b []byte) (*Pool, error) {
-	r := wire.NewReader(b)
-	p := readPool(r)
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("pool record: %w", err)
+	p := &Pool{}
+	if _, err := parse(b, "pool record", p, p.fields); err != nil {
+		return nil, err
 	}
 	if err := p.verify(); err != nil {
 		return nil, err
@@ -149,25 +142,43 @@ func ParsePool(b []byte) (*Pool, error) {
 	return p, nil
 }
 
-func readVersion(r *wire.Reader) {
-	if v := r.U8(); v != 1 {
-		r.Fail(wire.ErrVersion)
+func readVersion(r *wire.Reader) { r.Codec().Version(1) }
+
+// bytesOf encodes fields by themselves.
+func bytesOf(fields func(wire.Codec)) []byte {
+	w := wire.Writer{B: make([]byte, 0, 512)}
+	fields(w.Codec())
+	return w.B
+}
+
+// parse reads the fields of v, and nothing else, from b. It returns v, or nil
+// and an error.
+func parse[T any](b []byte, what string, v *T, fields func(wire.Codec)) (*T, error) {
+	r := wire.NewReader(b)
+	fields(r.Codec())
+	if err := r.Close(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return v, nil
+}
+
+// label is a u8 length and text fit to be shown.
+func label(c wire.Codec, s *string) {
+	c.Text8(s, MaxLabel)
+	c.Check(CheckLabel(*s) == nil, wire.ErrValue)
+}
+
+// unixMS is a u64 that fits an int64.
+func unixMS(c wire.Codec, t *int64) {
+	v := uint64(*t)
+	c.U64(&v)
+	c.Check(int64(v) >= 0, wire.ErrValue)
+	if c.Read() {
+		*t = int64(v)
 	}
 }
 
-func readLabel(r *wire.Reader) string {
-	s := string(r.Bytes8(MaxLabel))
-	if CheckLabel(s) != nil {
-		r.Fail(wire.ErrValue)
-	}
-	return s
-}
-
-// readTime reads Unix ms that fit an int64.
-func readTime(r *wire.Reader) int64 {
-	v := int64(r.U64())
-	if v < 0 {
-		r.Fail(wire.ErrValue)
-	}
-	return v
+func readTime(r *wire.Reader) (t int64) {
+	unixMS(r.Codec(), &t)
+	return t
 }

@@ -101,6 +101,16 @@ func (c Codec) Bytes8(b *[]byte, limit int) {
 	}
 }
 
+// Bytes16 is a u16 length of at most limit and that many bytes. What is read
+// aliases the input.
+func (c Codec) Bytes16(b *[]byte, limit int) {
+	if c.w != nil {
+		c.w.Bytes16(*b)
+	} else {
+		*b = c.r.Bytes16(limit)
+	}
+}
+
 // Bytes32 is a u32 length of at most limit and that many bytes. What is read
 // aliases the input.
 func (c Codec) Bytes32(b *[]byte, limit int) {

@@ -32,6 +32,7 @@ type whole struct {
 	fixed  [3]byte
 	guid   id.GUID
 	short  []byte
+	middle []byte
 	long   []byte
 	handle *id.Handle
 	colour colour
@@ -46,6 +47,7 @@ func (v *whole) fields(c Codec) {
 	c.Fixed(v.fixed[:])
 	c.GUID(&v.guid)
 	c.Bytes8(&v.short, 9)
+	c.Bytes16(&v.middle, 9)
 	c.Bytes32(&v.long, 9)
 	c.Handle(&v.handle)
 	Enum(c, &v.colour, 1, 3)
@@ -60,7 +62,7 @@ func drawWhole(t *rapid.T) *whole {
 	}), 1, 3)
 	some := rapid.SliceOfN(rapid.Byte(), 0, 9)
 	v := &whole{
-		a: rapid.Uint8Range(0, 12).Draw(t, "a"), b: rapid.Uint64().Draw(t, "b"), short: some.Draw(t, "short"), long: some.Draw(t, "long"),
+		a: rapid.Uint8Range(0, 12).Draw(t, "a"), b: rapid.Uint64().Draw(t, "b"), short: some.Draw(t, "short"), middle: some.Draw(t, "middle"), long: some.Draw(t, "long"),
 		handle: anyHandle(t), colour: colour(rapid.Uint8Range(1, 3).Draw(t, "colour")), few: parts.Draw(t, "few"), many: parts.Draw(t, "many"),
 	}
 	copy(v.fixed[:], some.Draw(t, "fixed"))
@@ -80,6 +82,7 @@ func TestCodecRoundTrip(t *testing.T) {
 		by.Fixed(v.fixed[:])
 		by.GUID(v.guid)
 		by.Bytes8(v.short)
+		by.Bytes16(v.middle)
 		by.Bytes32(v.long)
 		by.Handle(v.handle)
 		by.U8(uint8(v.colour))
