@@ -138,7 +138,7 @@ func ExampleNode_Remove() {
 	}
 	_, err = n.Get(ctx, link, os.Stdout)
 	fmt.Println(atoll.Code(err))
-	// Output: not_found
+	// Output: removed
 }
 
 // Blocks are the distributed hash table below the files.
@@ -162,7 +162,7 @@ func ExampleNode_PutBlock() {
 	fmt.Println(atoll.Code(err))
 	// Output:
 	// a block
-	// not_found
+	// removed
 }
 
 // A signed block has a value that its owner replaces, here only if nobody has

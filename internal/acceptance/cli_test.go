@@ -133,7 +133,7 @@ func useBlocks(t *testing.T, p *pool) {
 	if len(removed.Receipts) < 2 || removed.Receipts[0].Node.IsZero() {
 		t.Errorf("dht remove: %+v", removed)
 	}
-	p.refused(t, 1, refusal{"a removed block", []string{"dht", "get", guid}, 3, "not_found", []string{"removed"}})
+	p.refused(t, 1, refusal{"a removed block", []string{"dht", "get", guid}, 3, "removed", []string{"removed"}})
 	big := filepath.Join(p.dir, "big")
 	writeFile(t, big, 1<<20+1, rand.New(rand.NewPCG(29, 30)))
 	p.refused(t, 0, refusal{"a block that is too large", []string{"dht", "put", big}, 2, "bad_request", []string{"atoll put"}})

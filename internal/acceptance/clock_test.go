@@ -51,7 +51,7 @@ func TestClockAnHourOff(t *testing.T) {
 		} else {
 			p.ok(1, nil, "put", path)
 			p.ok(1, nil, "rm", old.link) // put by a later clock
-			p.refused(t, 0, refusal{"removed", []string{"get", old.link, "-o", path + ".out"}, 3, "not_found", nil})
+			p.refused(t, 0, refusal{"removed", []string{"get", old.link, "-o", path + ".out"}, 3, "removed", nil})
 		}
 		if _, err := p.put(0, 8<<20, rnd); err != nil {
 			t.Errorf("putting through another while one is %s off: %v", off, err)

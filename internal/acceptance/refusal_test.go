@@ -187,7 +187,7 @@ func refuseLinks(t *testing.T, p *pool, f stored) {
 		{"a flipped character", []string{"get", mistype(f.link), "-o", out}, 2, "bad_link", []string{"typing error"}},
 		{"cut off", []string{"get", f.link[:60], "-o", out}, 2, "bad_link", []string{"typing error", "characters"}},
 		{"an invite", []string{"stat", "atoll-invite1:aebagbaf"}, 2, "bad_link", []string{"join"}},
-		{"removed", []string{"get", gone.Link, "-o", out}, 3, "not_found", []string{"it was removed, or never put"}},
+		{"removed", []string{"get", gone.Link, "-o", out}, 3, "removed", []string{"removed by its owner"}},
 		{"a name that nobody put", []string{"rm", "nobody.txt"}, 3, "not_found", []string{"no file of this name"}},
 		{"no such block", []string{"dht", "get", strings.Repeat("7", 64)}, 3, "not_found", nil},
 		{"half a GUID", []string{"dht", "get", "77"}, 2, "bad_request", []string{"64"}},

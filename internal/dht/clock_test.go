@@ -31,5 +31,5 @@ func TestRemoveDatedBeforePut(t *testing.T) {
 	if _, err := w.do(w.nodes[0], c); err != nil {
 		t.Fatal(err)
 	}
-	w.getErr(w.nodes[1], b, ErrNotFound)
+	w.getErr(w.nodes[1], b, ErrRemoved)
 }

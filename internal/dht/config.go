@@ -77,6 +77,7 @@ type Bugs struct {
 	HaveIsAck           bool // a known block is acknowledged because one node has it
 	ForgetTombstones    bool // tombstones are not restored at start
 	IgnoreClaim         bool // a remove ends every claim on the block
+	PushAfterAbsence    bool // what a node brings that missed a removal is stored all the same
 	StampReversed       bool // a tombstone covers the claims with later stamps
 	CASAtCoordinator    bool // replicas do not check cas and seq
 	NoWriteBack         bool // a signed read answers without writing back

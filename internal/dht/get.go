@@ -8,7 +8,8 @@ import (
 )
 
 // GetCmd fetches a content block; the answer is its bytes, which match the
-// GUID. They may alias a received frame and are the caller's to read.
+// GUID. They may alias a received frame and are the caller's to read. Refused
+// it is not_found, removed (every claim known has ended) or unavailable.
 type GetCmd struct{ GUID id.GUID }
 
 // clientGet is one GetCmd under way.
@@ -26,6 +27,7 @@ type clientGet struct {
 	wide    bool    // rest and roster are in the queue
 	follows int
 	open    int
+	removed uint64 // stamp of the last tombstone told of
 	liars   []*peer
 	rounds  int
 	alarm   uint64
@@ -224,6 +226,10 @@ func (op *clientGet) answer(p *peer, a *ask, m machine.Message) {
 		n.silent(p)
 	case *refuseMsg:
 		a.state = unsynced
+		if m.code == codeRemoved {
+			a.state = absent
+			op.removed = max(op.removed, m.stamp)
+		}
 		if m.code == codeBusy {
 			delete(op.asked, p)
 			n.later(machine.Duration(max(m.after, 20))*machine.Millisecond, func() {
@@ -312,7 +318,8 @@ func (op *clientGet) close() {
 }
 
 // conclude applies the rule of not_found: the whole set and the k members of
-// the roster nearest to the key said "absent". Anything less is unavailable.
+// the roster nearest to the key said "absent". Anything less is unavailable. If
+// one of them knows that the owners have removed the block, that is the answer.
 func (op *clientGet) conclude() {
 	n := op.n
 	if op.ended {
@@ -330,7 +337,11 @@ func (op *clientGet) conclude() {
 		p := n.lookup(g)
 		all = all && p != nil && said(p, slices.Contains(op.set, p))
 	}
-	if all {
+	switch {
+	case all && op.removed > 0:
+		op.fail(CodeRemoved)
+		return
+	case all:
 		op.fail(CodeNotFound)
 		return
 	}
@@ -354,6 +365,9 @@ func (op *clientGet) fail(code string) {
 	n := op.n
 	op.ended = true
 	r := &Refusal{Code: code}
+	if code == CodeRemoved {
+		r.Stamp = op.removed
+	}
 	if code == CodeUnavailable {
 		var ps []*peer
 		for p, a := range op.asked {

@@ -146,6 +146,13 @@ func (e *entry) count() (live, tombs int) {
 	return live, tombs
 }
 
+// removed reports that all claims known here have ended, the last one by stamp.
+func (e *entry) removed() (stamp uint64, all bool) {
+	live, tombs := e.count()
+	e.claims(func(c *claim) { stamp = max(stamp, c.stamp) })
+	return stamp, live == 0 && tombs > 0
+}
+
 func (e *entry) liveOf(owner uint32) (n int) {
 	e.claims(func(c *claim) {
 		if !c.tomb && c.owner == owner {

@@ -252,7 +252,7 @@ func TestRemoveDuringAbsence(t *testing.T) {
 		if h := w.holders(b); len(h) != 0 {
 			t.Errorf("member %d away: %d copies after its return", away, len(h))
 		}
-		w.getErr(w.nodes[5], b, ErrNotFound)
+		w.getErr(w.nodes[5], b, ErrRemoved)
 		// And after everybody restarted: tombstones are kept.
 		for _, y := range w.nodes {
 			w.crash(y)
@@ -261,7 +261,7 @@ func TestRemoveDuringAbsence(t *testing.T) {
 			w.boot(y)
 		}
 		w.run(time20)
-		w.getErr(w.nodes[5], b, ErrNotFound)
+		w.getErr(w.nodes[5], b, ErrRemoved)
 	}
 }
 

@@ -186,7 +186,7 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 				return t.Stamp, true
 			}
 		}
-		if e != nil {
+		if e != nil && !n.cfg.Bugs.PushAfterAbsence {
 			if o, ok := n.owners.known(owner); ok {
 				if t := e.find(o, c, true); t != nil && n.covers(t.stamp, stamp) {
 					return t.stamp, true

@@ -51,6 +51,12 @@ func (n *Node) onGet(p *peer, m *getMsg) {
 	if e := n.tree.get(m.guid); e != nil && e.signed() && state == have {
 		state = absent // as content: the name is a signed block's
 	}
+	if e := n.tree.get(m.guid); state == absent && e != nil && !e.signed() {
+		if stamp, gone := e.removed(); gone {
+			n.no(p, m.req, &refuseMsg{code: codeRemoved, stamp: stamp})
+			return
+		}
+	}
 	if state != have {
 		n.send(p, &blockMsg{req: m.req, guid: m.guid, state: state, others: handles(ps), sum: matches})
 		return

@@ -485,6 +485,9 @@ func (n *Node) onGetSigned(p *peer, m *getSignedMsg) {
 				if ans.state == have || ans.state == pointer {
 					ans.state = unsynced
 				}
+				if n.cfg.Bugs.UnsyncedInQuorum && ans.quorum {
+					ans.state = absent
+				}
 				n.send(p, ans)
 				return
 			}

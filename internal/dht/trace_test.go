@@ -126,7 +126,7 @@ func TestRemoveOneOfTwoClaims(t *testing.T) {
 		t.Fatalf("remove of the last claim: %+v, %v", r, err)
 	}
 	w.run(machine.Second)
-	w.getErr(d, b, ErrNotFound)
+	w.getErr(d, b, ErrRemoved)
 	if h := w.holders(b); len(h) != 0 {
 		t.Errorf("%d copies outlive the last claim", len(h))
 	}
@@ -234,10 +234,10 @@ func TestRemoveDuringPartition(t *testing.T) {
 		t.Errorf("%d copies after the heal", len(h))
 	}
 	s.chapter("F reads again.")
-	w.getErr(s.node("F"), b, ErrNotFound)
+	w.getErr(s.node("F"), b, ErrRemoved)
 	s.end("remove-in-partition", "A block is removed on one side of a partition")
 	for _, x := range w.nodes {
-		w.getErr(x, b, ErrNotFound)
+		w.getErr(x, b, ErrRemoved)
 	}
 }
 
@@ -310,6 +310,6 @@ func TestDiversionWithBothPointers(t *testing.T) {
 	if h := w.holders(b); len(h) != 0 {
 		t.Errorf("%d copies outlive the remove", len(h))
 	}
-	w.getErr(w.nodes[0], b, ErrNotFound)
+	w.getErr(w.nodes[0], b, ErrRemoved)
 	s.end("diversion", "A full replica diverts its copy, and two pointers lead to it")
 }

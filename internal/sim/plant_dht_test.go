@@ -34,9 +34,16 @@ func TestPlantedDHTBugs(t *testing.T) {
 		c.NodeHours, c.Faults, c.Intensity = 4, []string{"loss", "spike", "reorder", "duplicate", "diskslow"}, 10
 		c.OpsPerS, c.Registers, c.Signed = 20, 2, 95
 	}
+	register := func(c *DHTConfig) { // sets of one, each a register, under a flood of newcomers
+		single(c)
+		c.NodeHours, c.Registers, c.Signed = 2, 100, 97
+	}
 	found := func(r *DHTResult, what string) bool {
+		if what == "stale" && r.Stale > 0 {
+			return true
+		}
 		if what == "stale" {
-			return r.Stale > 0
+			what = "signed block"
 		}
 		return slices.ContainsFunc(r.Failures, func(f string) bool { return strings.Contains(f, what) })
 	}
@@ -55,7 +62,8 @@ func TestPlantedDHTBugs(t *testing.T) {
 		}},
 		{"tight", tight, [][2]string{{"DeleteOnReturn", "copy dropped"}}},
 		{"single", single, [][2]string{{"AbsentWhileUnsynced", "not found"}}},
-		{"dark", dark, [][2]string{{"ForgetTombstones", "resurrected"}}},
+		{"dark", dark, [][2]string{{"ForgetTombstones", "resurrected"}, {"PushAfterAbsence", "resurrected"}}},
+		{"register", register, [][2]string{{"UnsyncedInQuorum", "stale"}}},
 		{"race", race, [][2]string{{"CASAtCoordinator", "fork"}}},
 		{"late", late, [][2]string{{"NoWriteBack", "stale"}}},
 	} {
