@@ -393,7 +393,8 @@ type DoctorResult struct {
 	Results []Check `json:"results"`
 }
 
-// Check is one finding. Fix says what to do when it is not OK.
+// Check is one finding. Fix says what to do when it is not OK; with one that is OK
+// it makes a warning.
 type Check struct {
 	Check  string `json:"check"`
 	OK     bool   `json:"ok"`

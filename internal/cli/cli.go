@@ -333,6 +333,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 func (a *app) command(c *cobra.Command, run func(ctx context.Context, cmd *cobra.Command, args []string) error) *cobra.Command {
 	c.Long = strings.TrimSpace(c.Long)
 	c.Example = indent(c.Example)
+	c.Args = argsOf(c)
 	if c.ValidArgsFunction == nil && c.ValidArgs == nil {
 		c.ValidArgsFunction = cobra.NoFileCompletions
 	}
@@ -354,6 +355,27 @@ func (a *app) command(c *cobra.Command, run func(ctx context.Context, cmd *cobra
 		return nil
 	}
 	return c
+}
+
+// argsOf words what is wrong with the number of arguments.
+func argsOf(c *cobra.Command) cobra.PositionalArgs {
+	fit := c.Args
+	if fit == nil {
+		return nil
+	}
+	_, names, _ := strings.Cut(c.Use, " ")
+	return func(cmd *cobra.Command, args []string) error {
+		err := fit(cmd, args)
+		switch {
+		case err == nil || cmd.HasSubCommands():
+			return err
+		case names == "":
+			return fmt.Errorf("%s takes no argument, not %q", opOf(cmd), args[0])
+		case len(args) == 0:
+			return fmt.Errorf("%s is missing", names)
+		}
+		return fmt.Errorf("one argument, %s, not %d", names, len(args))
+	}
 }
 
 // indent sets off the lines of an example.

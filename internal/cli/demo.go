@@ -39,7 +39,7 @@ ends it. Exit code 6 means that a byte differed.`,
 			}
 			fi, err := os.Stat(path)
 			if err != nil {
-				return wrong("%w", err)
+				return badPath(args[0], err)
 			}
 			if !fi.Mode().IsRegular() {
 				return wrong("%s is not a regular file", escape(args[0]))

@@ -42,10 +42,10 @@ func (a *app) signed(cmd *cobra.Command) (*api.SignedValue, error) {
 	}
 	path, err := filepath.Abs(key)
 	if err != nil {
-		return nil, wrong("--sign: %w", err)
+		return nil, badPath("--sign "+key, err)
 	}
 	if _, err := os.Stat(path); err != nil {
-		return nil, wrong("--sign: %w", err)
+		return nil, badPath("--sign "+key, err)
 	}
 	if len(salt) > 64 {
 		return nil, usage(cmd, "--salt has %d bytes, more than 64", len(salt))
@@ -89,7 +89,7 @@ there, so that two writers cannot overwrite each other unseen.`,
 		if args[0] != "-" {
 			f, err := os.Open(args[0])
 			if err != nil {
-				return wrong("%w", err)
+				return badPath(args[0], err)
 			}
 			defer func() { _ = f.Close() }() // opened for reading
 			in = f

@@ -100,11 +100,14 @@ func (a *app) checks(cs []api.Check) error {
 		}
 		for _, c := range cs {
 			mark := a.styled("32", "ok  ")
-			if !c.OK {
+			switch {
+			case !c.OK:
 				mark = a.styled("31", "FAIL")
+			case c.Fix != "":
+				mark = a.styled("33", "warn")
 			}
 			fmt.Fprintf(w, "%s  %-*s  %s\n", mark, width, escape(c.Check), escape(c.Detail))
-			if !c.OK && c.Fix != "" {
+			if c.Fix != "" {
 				fmt.Fprintf(w, "      %-*s  → %s\n", width, "", escape(c.Fix))
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/id"
@@ -56,6 +57,10 @@ KEY is a GUID, or its first digits; zeros follow.`,
 		}
 		return a.show(v, func(w io.Writer) {
 			fmt.Fprintf(w, "key  %s\n", key)
+			name, domain := 0, 0
+			for _, r := range v.Replicas {
+				name, domain = max(name, utf8.RuneCountInString(orDash(r.Name))), max(domain, utf8.RuneCountInString(orDash(r.Domain)))
+			}
 			for i, r := range v.Replicas {
 				role := "     "
 				if r.GUID == v.Root {
@@ -63,7 +68,8 @@ KEY is a GUID, or its first digits; zeros follow.`,
 				} else if i == 0 {
 					fmt.Fprintf(w, "root %s\n", a.markPrefix(v.Root, id.CommonDigits(v.Root, key)))
 				}
-				fmt.Fprintf(w, "%s%s  %s  %s  %s\n", role, a.markPrefix(r.GUID, id.CommonDigits(r.GUID, key)), orDash(r.Name), orDash(r.Domain), rtt(r.RTTMs))
+				fmt.Fprintf(w, "%s%s  %-*s  %-*s  %s\n", role, a.markPrefix(r.GUID, id.CommonDigits(r.GUID, key)),
+					name, orDash(r.Name), domain, orDash(r.Domain), rtt(r.RTTMs))
 			}
 			if len(v.Replicas) == 0 {
 				fmt.Fprintf(w, "root %s\n", a.markPrefix(v.Root, id.CommonDigits(v.Root, key)))

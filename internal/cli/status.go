@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -56,6 +57,9 @@ member.`,
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
+				if errors.As(context.Cause(ctx), new(signalled)) {
+					return nil // how one ends it
+				}
 				return ctx.Err()
 			}
 		}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"net"
+	"strings"
 	"syscall"
 
 	"atoll.example/atoll/internal/api"
@@ -25,18 +26,25 @@ func startError(err error) error {
 	case errors.As(err, &known), errors.As(err, &coded):
 		return err
 	case errors.Is(err, p2p.ErrInUse), errors.Is(err, syscall.EADDRINUSE):
-		return api.Errorf(api.PortInUse, "up", "", "%w; choose another port with --listen", err)
+		return api.Errorf(api.PortInUse, "", "", "%s; choose another port with --listen", plain(err))
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return api.Errorf(api.BadRequest, "", "", "%s: this machine does not have that address; choose another with --listen", plain(err))
+	case errors.Is(err, p2p.ErrBadAddr):
+		return api.Errorf(api.BadRequest, "", "", "%s", plain(err))
 	case errors.Is(err, store.ErrInUse):
-		return api.Errorf(api.DirInUse, "up", "", "%w", err)
+		return api.Errorf(api.DirInUse, "", "", "%w", err)
 	case errors.Is(err, store.ErrFormat):
-		return api.Errorf(api.BadDir, "up", "", "%w", err)
+		return api.Errorf(api.BadDir, "", "", "%w", err)
 	case errors.Is(err, store.ErrFailed):
-		return api.Errorf(api.DiskFailed, "up", "", "%w", err)
+		return api.Errorf(api.DiskFailed, "", "", "%w", err)
 	case errors.Is(err, store.ErrFull):
-		return api.Errorf(api.Full, "up", "", "%w", err)
+		return api.Errorf(api.Full, "", "", "%w", err)
 	}
 	if c := ident.Code(err); c != api.Internal {
 		return api.Errorf(c, "", "", "%w", err)
 	}
 	return err
 }
+
+// plain is the text of an error without the name of the package it is from.
+func plain(err error) string { return strings.TrimPrefix(err.Error(), "p2p: ") }

@@ -266,7 +266,7 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := c.PutFile(t.Context(), PutRequest{Path: filepath.Join(dir, "nothing")}); !hasCode(err, "not_found") {
+	if _, err := c.PutFile(t.Context(), PutRequest{Path: filepath.Join(dir, "nothing")}); !hasCode(err, "bad_request") {
 		t.Error(err)
 	}
 	for _, cfg := range []Config{
@@ -365,7 +365,7 @@ func TestNames(t *testing.T) {
 	if _, s, err := c.SaveFile(t.Context(), r.Link, dir, SaveOptions{Name: long}); err != nil || s.Name != long {
 		t.Errorf("name of 255 bytes: %v", err)
 	}
-	if _, _, err := c.SaveFile(t.Context(), r.Link, filepath.Join(dir, "no"), SaveOptions{Name: "x"}); !hasCode(err, "not_found") {
+	if _, _, err := c.SaveFile(t.Context(), r.Link, filepath.Join(dir, "no"), SaveOptions{Name: "x"}); !hasCode(err, "bad_request") {
 		t.Errorf("no directory: %v", err)
 	}
 	names, _ := os.ReadDir(dir)

@@ -99,13 +99,17 @@ func openFile(path string) (*source, error) {
 	return s, nil
 }
 
-// pathError gives the errors of a path their codes.
+// pathError gives the errors of a path their codes: not_found is the pool's word.
 func pathError(err error) error {
+	var at *os.PathError
+	if !errors.As(err, &at) {
+		return err
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return wrap(codeNotFound, err)
+		return &Error{code: codeBadRequest, text: EscapeName(at.Path) + ": no such file or folder on this machine"}
 	case errors.Is(err, os.ErrPermission):
-		return wrap(codeForbidden, err)
+		return &Error{code: codeForbidden, text: EscapeName(at.Path) + ": the file system does not allow it"}
 	}
 	return err
 }

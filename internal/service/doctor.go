@@ -58,6 +58,18 @@ func (s *Service) Doctor(ctx context.Context, r api.DoctorRequest) (api.DoctorRe
 	return res, nil
 }
 
+// size is a number of bytes for people.
+func size(n int64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	unit, i := float64(n)/1024, 0
+	for ; unit >= 1024; i++ {
+		unit /= 1024
+	}
+	return fmt.Sprintf("%.1f %ciB", unit, "KMGTPE"[i])
+}
+
 func checkNames() []string {
 	names := make([]string, len(checks))
 	for i, c := range checks {
@@ -79,7 +91,7 @@ func checkFolder(_ context.Context, s *Service, _ node.View) api.Check {
 
 func checkDisk(_ context.Context, s *Service, _ node.View) api.Check {
 	u := s.n.Usage()
-	detail := fmt.Sprintf("%d of %d bytes used, %d free for blocks", u.Used, u.Limit, u.Free)
+	detail := fmt.Sprintf("%s of %s used, %s free for blocks", size(u.Used), size(u.Limit), size(u.Free))
 	if u.Free < u.Limit/20 {
 		return api.Check{Detail: detail, Fix: "raise --limit, free space on the file system, or add a member"}
 	}
@@ -97,7 +109,8 @@ func checkCertificate(_ context.Context, _ *Service, v node.View) api.Check {
 
 func checkAdmins(_ context.Context, _ *Service, v node.View) api.Check {
 	if v.Admins < 2 && v.Members > 1 {
-		return api.Check{Detail: "one admin: if its node is lost, nobody can be invited and certificates end", Fix: "on the node that made the pool: atoll invite --role admin"}
+		// A warning: OK, and yet with a Fix.
+		return api.Check{OK: true, Detail: "one admin: if its node is lost, nobody can be invited and certificates end", Fix: "on the node that made the pool: atoll invite --role admin"}
 	}
 	return api.Check{OK: true, Detail: fmt.Sprintf("%d of %d members", v.Admins, v.Members)}
 }
@@ -118,7 +131,11 @@ func checkNetwork(_ context.Context, s *Service, v node.View) api.Check {
 			relayed++
 		}
 	}
-	detail := fmt.Sprintf("%d links, %d of them relayed; listening on %s", len(links), relayed, strings.Join(formatAddrs(v.Handle.Addrs), ", "))
+	var addrs []string
+	for _, a := range formatAddrs(v.Handle.Addrs) {
+		addrs = append(addrs, node.PlainAddr(a))
+	}
+	detail := fmt.Sprintf("%d links, %d of them relayed; listening on %s", len(links), relayed, strings.Join(addrs, ", "))
 	switch {
 	case v.Members > 1 && len(links) == 0:
 		return api.Check{Detail: detail, Fix: "check the firewall and that other members run"}
@@ -144,7 +161,14 @@ func checkCopies(ctx context.Context, s *Service, _ node.View) api.Check {
 func checkCatalogue(_ context.Context, s *Service, _ node.View) api.Check {
 	c := s.files.Catalogue()
 	if n := c.Damaged(); n > 0 {
-		return api.Check{Detail: fmt.Sprintf("%d files listed, %d damaged entries left out", c.Len(), n), Fix: "restore it from a backup: atoll doctor --restore FILE"}
+		return api.Check{Detail: fmt.Sprintf("%s listed, %d damaged entries left out", fileCount(c.Len()), n), Fix: "restore it from a backup: atoll doctor --restore FILE"}
 	}
-	return api.Check{OK: true, Detail: fmt.Sprintf("%d files listed; it is kept on this node alone: atoll doctor --backup FILE", c.Len())}
+	return api.Check{OK: true, Detail: fmt.Sprintf("%s listed; it is kept on this node alone: atoll doctor --backup FILE", fileCount(c.Len()))}
+}
+
+func fileCount(n int) string {
+	if n == 1 {
+		return "1 file"
+	}
+	return fmt.Sprintf("%d files", n)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -106,6 +107,9 @@ func (s *Service) Put(ctx context.Context, p api.PutParams, body io.Reader, repo
 	} else if !filepath.IsAbs(p.Path) {
 		return api.PutResult{}, api.Errorf(api.BadRequest, "put", p.Path, "the path must be absolute")
 	}
+	if most := max(p.K, s.n.Pool().K); p.W > most {
+		return api.PutResult{}, api.Errorf(api.BadRequest, "put", "", "w is %d, but only %d copies are made: raise k, or lower w", p.W, most)
+	}
 	done, err := s.files.PutFile(ctx, r)
 	if err != nil {
 		return api.PutResult{}, fileError("put", p.Path, err)
@@ -128,12 +132,21 @@ func fileError(op, path string, err error) error {
 		e.Message = strings.TrimPrefix(e.Message, op+": ") // Error says it again
 		return e
 	case c != nil:
-	case errors.Is(err, os.ErrNotExist):
-		return api.Errorf(api.NotFound, op, path, "%w", err)
+	case errors.Is(err, os.ErrNotExist): // not_found is the pool's word
+		return api.Errorf(api.BadRequest, op, pathOf(err, path), "no such file or folder on this machine")
 	case errors.Is(err, os.ErrPermission):
-		return api.Errorf(api.Forbidden, op, path, "%w", err)
+		return api.Errorf(api.Forbidden, op, pathOf(err, path), "the file system does not allow it")
 	}
 	return err
+}
+
+// pathOf is the path that an error of the file system names, else that given.
+func pathOf(err error, path string) string {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Path
+	}
+	return path
 }
 
 // Get implements api.Service.
@@ -266,8 +279,22 @@ func (s *Service) verify(ctx context.Context, r api.VerifyRequest, repair bool, 
 		return api.VerifyResult{}, err
 	}
 	return api.VerifyResult{
-		Blocks: v.Blocks, OK: v.OK, Corrupt: v.Corrupt, Missing: v.Missing, Repaired: v.Repaired, Unrepairable: v.Unrepairable,
+		Blocks: v.Blocks, OK: v.OK, Corrupt: v.Corrupt, Missing: v.Missing, Repaired: v.Repaired, Unrepairable: nonNil(v.Unrepairable),
+		Bad: s.badCopies(v.Bad),
 	}, nil
+}
+
+// badCopies lists who has corrupt copies, most first.
+func (s *Service) badCopies(count map[id.GUID]int64) []api.BadCopies {
+	view := s.n.View()
+	bad := make([]api.BadCopies, 0, len(count))
+	for g, c := range count {
+		bad = append(bad, api.BadCopies{GUID: g, Name: view.NameOf(g), Copies: c})
+	}
+	slices.SortFunc(bad, func(a, b api.BadCopies) int {
+		return cmp.Or(cmp.Compare(b.Copies, a.Copies), a.GUID.Cmp(b.GUID))
+	})
+	return bad
 }
 
 // Events implements api.Service.

@@ -493,6 +493,9 @@ func (n *Node) Doctor(_ context.Context, r api.DoctorRequest) (api.DoctorResult,
 		return api.DoctorResult{}, err
 	}
 	res := api.DoctorResult{Results: []api.Check{{Check: "disk", OK: true, Detail: "38.0 GiB free"}, {Check: "clock", OK: true, Detail: "agrees with 4 members"}}}
+	if _, err := n.failure("admins"); err != nil {
+		res.Results[1] = api.Check{Check: "admins", OK: true, Detail: err.Error(), Fix: "invite another"}
+	}
 	if _, err := n.failure("check"); err != nil {
 		res.Results[1] = api.Check{Check: "clock", Detail: err.Error(), Fix: "set the clock"}
 	}
