@@ -23,11 +23,10 @@ type cpuUse struct {
 // summed over all processes. A third column is what the members take to start
 // and to end without work, which is in the other two as well.
 func TestCPUParts(t *testing.T) {
+	alone(t)
 	members, size := 3, int64(32<<20)
 	if *full {
 		members, size = 8, 1<<30
-	} else {
-		t.Parallel() // the figures of a small run mean little
 	}
 	p := newPool(t, members)
 	in, out := filepath.Join(p.dir, "large"), filepath.Join(p.dir, "large.out")

@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,22 @@ import (
 
 // metric reads one number of a member's Prometheus text.
 func (p *pool) metric(i int, name string) int64 {
+	p.t.Helper()
+	n, ok := p.scrape(i, name)
+	if !ok {
+		p.t.Fatalf("no metric %s", name)
+	}
+	return n
+}
+
+// traced is how often a member has reported something of a kind.
+func (p *pool) traced(i int, kind string) int64 {
+	p.t.Helper()
+	n, _ := p.scrape(i, fmt.Sprintf("atoll_trace_events_total{kind=%q}", kind))
+	return n
+}
+
+func (p *pool) scrape(i int, name string) (n int64, ok bool) {
 	p.t.Helper()
 	socket := filepath.Join(p.procs[i].dir, node.SocketName)
 	client := &http.Client{Transport: &http.Transport{
@@ -38,9 +55,8 @@ func (p *pool) metric(i int, name string) int64 {
 			if err != nil {
 				p.t.Fatalf("%s: %v", name, err)
 			}
-			return int64(f)
+			return int64(f), true
 		}
 	}
-	p.t.Fatalf("no metric %s", name)
-	return 0
+	return 0, false
 }

@@ -27,11 +27,10 @@ const block = 1 << 20
 // SIGKILL, now the member that works for it, and runs the same command again:
 // it goes on, sends or fetches only what was missing, and the bytes are right.
 func TestResumed(t *testing.T) {
+	alone(t)
 	rounds := 2
 	if *full {
 		rounds = 20
-	} else {
-		t.Parallel()
 	}
 	if *seed == 0 {
 		*seed = uint64(time.Now().UnixNano())

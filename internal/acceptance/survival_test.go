@@ -142,6 +142,7 @@ func (p *pool) repairBytes() (sum int64) {
 // TestSharedChunks: two files of one owner share chunks; one is removed; the
 // other still reads.
 func TestSharedChunks(t *testing.T) {
+	alone(t)
 	p := newPool(t, 4)
 	rnd := rand.New(rand.NewPCG(7, 8))
 	first, second := p.twins(3<<20, rnd)
@@ -162,6 +163,7 @@ func TestSharedChunks(t *testing.T) {
 // TestGrowAndShrink: a pool of one grows to four while it is read, and shrinks
 // by leave to two: no read fails, and writes work at every size.
 func TestGrowAndShrink(t *testing.T) {
+	alone(t)
 	rnd := rand.New(rand.NewPCG(9, 10))
 	p := newPool(t, 1)
 	files := p.putAll([]int64{0, 1, 100_000, 3 << 20}, rnd)
@@ -198,6 +200,7 @@ func TestGrowAndShrink(t *testing.T) {
 // TestNewcomerTakesItsShare: a new member of a loaded pool takes over its share
 // while every object stays readable.
 func TestNewcomerTakesItsShare(t *testing.T) {
+	alone(t)
 	rnd := rand.New(rand.NewPCG(11, 12))
 	p := newPool(t, 4, "--grace", "5s") // with all copies there, a newcomer gets its own after the grace
 	files := p.putAll(sizesOf(rnd), rnd)
@@ -213,4 +216,12 @@ func TestNewcomerTakesItsShare(t *testing.T) {
 	}
 	p.readAll(files)
 	t.Logf("the newcomer holds %d blocks", p.metric(4, "atoll_store_blocks"))
+}
+
+// alone keeps a test at full size, which prints figures, from running beside
+// others.
+func alone(t *testing.T) {
+	if !*full {
+		t.Parallel()
+	}
 }

@@ -100,7 +100,11 @@ func (op *clientPut) send() {
 	if p == n.me {
 		wait = op.deadline.Sub(n.now) // it will answer
 	}
-	op.call = n.askUntil(p, wait, op.deadline, func(req uint64) machine.Message {
+	until := op.deadline
+	if op.next < len(op.set) { // one that is at work for ever leaves time for the others
+		until = n.now.Add(op.deadline.Sub(n.now) / 2)
+	}
+	op.call = n.askUntil(p, wait, until, func(req uint64) machine.Message {
 		m.req = req
 		return m
 	}, func(p *peer, m machine.Message) {
@@ -167,6 +171,13 @@ func (op *clientPut) answer(p *peer, m machine.Message) {
 		case codeClock:
 			op.last = r
 			if op.next = n.passOver(op.set, op.next); op.next == len(op.set) {
+				op.fail(r)
+				return
+			}
+			op.send()
+		case codeBadName, codeBadSig: // what this node named and signed: another has garbled it
+			op.last = r
+			if op.next == len(op.set) {
 				op.fail(r)
 				return
 			}
