@@ -88,6 +88,8 @@ func newBlockFiles(g *guard, dir string, t tag, p planted) *blockFiles {
 
 func isTemp(name string) bool { return strings.HasSuffix(name, tempSuffix) }
 
+func isSegment(name string) bool { return strings.HasSuffix(name, segmentSuffix) }
+
 func shardName(n uint64) string { return fmt.Sprintf("%010x", n) }
 
 func (b *blockFiles) path(number uint64, suffix string) string {
@@ -191,26 +193,32 @@ func (b *blockFiles) fill(f vfs.File, key, value []byte, sum [32]byte) error {
 
 // read returns the verified value that rec, found under key, says is in a
 // file, in a slice of its own.
-func (b *blockFiles) read(key []byte, rec *record) (value []byte, err error) {
-	f, err := b.fs.Open(b.path(rec.file, blockSuffix))
+func (b *blockFiles) read(key []byte, rec *record) ([]byte, error) {
+	return readEnvelope(b.fs, b.path(rec.file, blockSuffix), 0, b.tag, key, rec)
+}
+
+// readEnvelope returns the verified value that rec, found under key, says is
+// in a file at offset, in a slice of its own.
+func readEnvelope(fsys vfs.FS, path string, offset int64, t tag, key []byte, rec *record) (value []byte, err error) {
+	f, err := fsys.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // nothing was written
 	n := envelopeSize(key)
 	buf := make([]byte, n+rec.length)
-	if _, err := io.ReadFull(f, buf); err != nil {
+	if _, err := io.ReadFull(io.NewSectionReader(f, offset, int64(len(buf))), buf); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = fmt.Errorf("%w: block file ends early", store.ErrCorrupt)
+			err = fmt.Errorf("%w: file ends early", store.ErrCorrupt)
 		}
 		return nil, err
 	}
-	head, value, err := parseEnvelope(b.tag, key, buf)
+	head, value, err := parseEnvelope(t, key, buf)
 	if err != nil {
 		return nil, err
 	}
 	if head.form != formInline || !head.sameValue(rec.length, &rec.sum) {
-		return nil, fmt.Errorf("%w: block file of another value", store.ErrCorrupt)
+		return nil, fmt.Errorf("%w: file of another value", store.ErrCorrupt)
 	}
 	return value[:len(value):len(value)], head.verify(value)
 }

@@ -15,9 +15,9 @@ import (
 const (
 	queueLength   = 256     // batches waiting; beyond it Apply waits
 	groupRequests = 256     // batches in a group
-	groupBytes    = 2 << 20 // of values, unless one batch has more
+	groupBytes    = 2 << 20 // of values not in files, unless one batch has more
 	pipelineDepth = 4       // groups written but not yet synced
-	trashLength   = 1024    // block files waiting to be deleted
+	trashLength   = 1024    // files waiting to be deleted
 )
 
 // errStale says that a record changed between the look at it in Apply and the
@@ -30,8 +30,9 @@ type change struct {
 	block bool
 	del   bool
 	rec   record
-	value []byte // inline only
-	known bool   // the file rec.file holds this very value already
+	value []byte  // nil if it is in a file
+	known bool    // the file rec.file holds this very value already
+	from  *record // the value moves from here, or not at all if it is elsewhere by now
 }
 
 // request is one batch on its way to disk.
@@ -39,7 +40,8 @@ type request struct {
 	ctx      context.Context
 	changes  []change
 	urgent   bool
-	bytes    int   // of inline values
+	bytes    int   // of values not in files
+	appended int   // of those, in segments
 	reserved int64 // claimed from space
 	files    []uint64
 	done     chan error // capacity 1; answered exactly once
@@ -51,7 +53,10 @@ type group struct {
 	table    *table
 	old      *pebble.Iterator // over the records before the group; closed before it is written
 	requests []*request
-	replaced []uint64 // block files that no record names once it is durable
+	sealed   []sealedSegment  // no later group has values in these
+	replaced []uint64         // block files that no record names once it is durable
+	live     map[uint64]int64 // changes to the live bytes of segments
+	emptied  []uint64         // segments in which nothing lives once it is durable
 }
 
 // Apply implements store.Store. An error other than store.ErrFull from a
@@ -125,6 +130,16 @@ func (s *Store) prepare(r *request, b *store.Batch, trust bool) error {
 		if !c.block || len(op.Value) < s.opts.Threshold {
 			c.value = op.Value
 			r.bytes += len(op.Value)
+		}
+		if !c.block || len(op.Value) < min(segmentMin, s.opts.Threshold) {
+			continue
+		}
+		if len(op.Value) < s.opts.Threshold {
+			c.rec.form = formSegment
+			r.appended += len(op.Value)
+			if err := s.claim(r, costOf(c.key, len(op.Value))); err != nil {
+				return err
+			}
 			continue
 		}
 		c.rec.form = formFile
@@ -152,22 +167,34 @@ func (s *Store) holds(key []byte, want *record) (number uint64, ok bool) {
 	return have.file, err == nil
 }
 
-func (s *Store) writeBlock(r *request, c *change, value []byte) error {
-	cost := costOf(c.key, len(value))
+// claim reserves room for what is written ahead of the commit.
+func (s *Store) claim(r *request, cost int64) error {
 	if !s.space.reserve(cost, r.urgent) {
 		return store.ErrFull
 	}
 	r.reserved += cost
+	return nil
+}
+
+// blockError sorts the errors of block files and segments.
+func (s *Store) blockError(err error) error {
+	if isNoSpace(err) {
+		s.space.sample()
+		return fmt.Errorf("%w: %w", store.ErrFull, err)
+	}
+	if ferr := s.failureNow(); ferr != nil {
+		return ferr
+	}
+	return err
+}
+
+func (s *Store) writeBlock(r *request, c *change, value []byte) error {
+	if err := s.claim(r, costOf(c.key, len(value))); err != nil {
+		return err
+	}
 	number, err := s.blocks.write(c.key, value, c.rec.sum)
 	if err != nil {
-		if isNoSpace(err) {
-			s.space.sample()
-			return fmt.Errorf("%w: %w", store.ErrFull, err)
-		}
-		if ferr := s.ready(context.Background()); ferr != nil {
-			return ferr
-		}
-		return err
+		return s.blockError(err)
 	}
 	s.space.written.Add(int64(len(value)))
 	c.rec.file = number
@@ -190,39 +217,101 @@ func (s *Store) refuse(r *request, err error) {
 	r.done <- err
 }
 
-// committer is the one goroutine that writes to Pebble. It takes whatever
-// waits, as one group: one write, one fsync. Being alone it reads old records
-// and keeps the counters without locks. It does not wait for the fsync:
-// Pebble's log syncs while the next group is being made, and acker answers.
+// appender takes whatever waits, as one group, and makes those of its values
+// durable that live in segments: one write, one fsync. While the committer has
+// the group, the next is being appended.
+func (s *Store) appender() {
+	defer close(s.done.appender)
+	defer s.segments.seal()
+	for r := range s.queue {
+		g := &group{requests: []*request{r}}
+		bytes := r.bytes
+	more:
+		for len(g.requests) < groupRequests && bytes < groupBytes {
+			select {
+			case r, ok := <-s.queue:
+				if !ok {
+					break more
+				}
+				g.requests = append(g.requests, r)
+				bytes += r.bytes
+			default:
+				break more
+			}
+		}
+		s.appendValues(g)
+		s.groups <- g
+	}
+}
+
+// appendValues writes the values of a group into segments; if that fails, it
+// refuses the requests that have some. A small value that comes alone goes into
+// Pebble: pages being 4 KiB, two files to write and to sync would save no byte
+// and cost an fsync of waiting.
+func (s *Store) appendValues(g *group) {
+	var changes []*change
+	bytes := 0
+	for _, r := range g.requests {
+		if r.appended == 0 {
+			continue
+		}
+		bytes += r.appended
+		for i := range r.changes {
+			if c := &r.changes[i]; c.rec.form == formSegment {
+				changes = append(changes, c)
+			}
+		}
+	}
+	if len(changes) == 0 {
+		return
+	}
+	if bytes <= s.opts.alone {
+		for _, c := range changes {
+			c.rec.form = formInline
+		}
+		for _, r := range g.requests {
+			r.appended = 0
+		}
+		return
+	}
+	err := s.segments.append(changes)
+	g.sealed = s.segments.takeSealed()
+	if err == nil {
+		s.space.written.Add(int64(bytes))
+		return
+	}
+	err = s.blockError(err)
+	others := g.requests[:0]
+	for _, r := range g.requests {
+		if r.appended > 0 {
+			s.refuse(r, err)
+		} else {
+			others = append(others, r)
+		}
+	}
+	g.requests = others
+}
+
+// committer is the one goroutine that writes to Pebble: one write and one
+// fsync for a group. Being alone it reads old records and keeps the counters
+// without locks. It does not wait for the fsync: Pebble's log syncs while the
+// next group is being made, and acker answers.
 //
 // Rejected: Pebble's own pipeline with one commit per caller. It groups as
 // well, but a commit that fails may panic with its lock held, which then would
 // leave callers waiting for ever; and exact counters would need a lock per key.
 func (s *Store) committer() {
 	defer close(s.done.committer)
-	for r := range s.queue {
-		requests := []*request{r}
-		bytes := r.bytes
-	more:
-		for len(requests) < groupRequests && bytes < groupBytes {
-			select {
-			case r, ok := <-s.queue:
-				if !ok {
-					break more
-				}
-				requests = append(requests, r)
-				bytes += r.bytes
-			default:
-				break more
-			}
-		}
-		s.commit(requests)
+	for g := range s.groups {
+		s.commit(g)
 	}
 }
 
-// commit writes the requests that may go on as one group, and hands it to
+// commit writes those requests of a group that may go on, and hands it to
 // acker; the others it answers.
-func (s *Store) commit(requests []*request) {
+func (s *Store) commit(g *group) {
+	s.seal(g.sealed)
+	requests := g.requests
 	if err := s.writable(); err != nil {
 		for _, r := range requests {
 			s.refuse(r, err)
@@ -238,7 +327,8 @@ func (s *Store) commit(requests []*request) {
 		}
 		return
 	}
-	g := &group{batch: s.table.NewBatch(), table: s.table, old: old}
+	g.batch, g.table, g.old = s.table.NewBatch(), s.table, old
+	g.requests, g.live = nil, make(map[uint64]int64)
 	next := s.counters
 	view := make(map[string]*record)
 	for _, r := range requests {
@@ -246,13 +336,20 @@ func (s *Store) commit(requests []*request) {
 			s.refuse(r, err)
 		}
 	}
-	_ = old.Close() // what it could not read counted as absent
+	_ = old.Close() // what it could not read is known
 	if len(g.requests) == 0 {
 		_ = g.batch.Close() // empty
 		return
 	}
 	next.group++
-	err = g.batch.Set(countersKey, next.append(nil), nil)
+	if next.lost {
+		err = g.batch.Delete(countersKey, nil) // the next start counts anew
+	} else {
+		err = g.batch.Set(countersKey, next.append(nil), nil)
+	}
+	if err == nil {
+		err = s.settle(g)
+	}
 	if err == nil {
 		err = s.write(g)
 	}
@@ -261,10 +358,11 @@ func (s *Store) commit(requests []*request) {
 		return
 	}
 	s.counters = next
+	s.settled(g)
 	s.space.used.Store(next.used)
 	s.space.blocks.Store(next.blocks)
 	for _, r := range g.requests {
-		s.space.written.Add(int64(r.bytes))
+		s.space.written.Add(int64(r.bytes - r.appended))
 		s.space.release(r.reserved)
 		r.reserved = 0
 	}
@@ -297,7 +395,7 @@ func (s *Store) add(g *group, r *request, view map[string]*record, next *counter
 	if err := r.ctx.Err(); err != nil {
 		return err
 	}
-	steps := make([]step, len(r.changes))
+	steps := make([]step, 0, len(r.changes))
 	mine := make(map[string]*record, len(r.changes))
 	var grow, blocks int64
 	for i := range r.changes {
@@ -308,13 +406,16 @@ func (s *Store) add(g *group, r *request, view map[string]*record, next *counter
 		}
 		st := step{change: c, old: old}
 		if !ok {
-			st.old, st.skip = s.compare(g.old, c)
+			st.old, st.skip = s.compare(g.old, c, next)
 		}
-		if st.old != nil {
+		if c.from != nil && (st.old == nil || !st.old.sameFile(c.from)) {
+			continue
+		}
+		if st.old != nil && st.old.form != formLost {
 			grow -= costOf(c.key, st.old.length)
 			blocks -= st.count()
 		}
-		if c.known && (st.old == nil || st.old.form != formFile || st.old.file != c.rec.file) {
+		if c.known && (st.old == nil || !st.old.sameFile(&c.rec)) {
 			return errStale
 		}
 		if c.del {
@@ -324,7 +425,7 @@ func (s *Store) add(g *group, r *request, view map[string]*record, next *counter
 			grow += costOf(c.key, c.rec.length)
 			blocks += st.count()
 		}
-		steps[i] = st
+		steps = append(steps, st)
 	}
 	full := s.guard.Load().full.Load() && !r.urgent
 	if !s.space.fits(next.used-s.counters.used+grow, r.reserved, r.urgent) || (full && grow > 0) {
@@ -351,15 +452,30 @@ func (c *change) count() int64 {
 	return 0
 }
 
-// compare returns the record a change replaces, and whether it is the same
-// block already: then nothing but the fsync is needed.
-func (s *Store) compare(it *pebble.Iterator, c *change) (old *record, same bool) {
-	if !it.SeekPrefixGE(c.key) || !bytes.Equal(it.Key(), c.key) {
-		return nil, false
+// oldValue returns what Pebble has under a key, nil if nothing. The slice is
+// valid until the iterator moves.
+func oldValue(it *pebble.Iterator, key []byte) ([]byte, error) {
+	if !it.SeekPrefixGE(key) || !bytes.Equal(it.Key(), key) {
+		return nil, it.Error()
 	}
-	b, err := it.ValueAndErr()
+	return it.ValueAndErr()
+}
+
+// compare returns the record a change replaces, and whether it is the same
+// block already: then nothing but the fsync is needed. An old record that
+// cannot be read, tried twice, is replaced all the same, for that is how it is
+// repaired; but what it was charged is unknown, and so the counters are lost.
+func (s *Store) compare(it *pebble.Iterator, c *change, next *counters) (old *record, same bool) {
+	b, err := oldValue(it, c.key)
 	if err != nil {
-		return nil, false // damaged and about to be replaced
+		b, err = oldValue(it, c.key)
+	}
+	if err != nil {
+		next.lost = true
+		return &record{form: formLost}, false
+	}
+	if b == nil {
+		return nil, false
 	}
 	old, _ = s.weigh(c.key, b)
 	if c.block && !c.del && old.form == formInline && c.rec.form == formInline && old.sameValue(c.rec.length, &c.rec.sum) {
@@ -381,6 +497,9 @@ func (s *Store) put(g *group, st *step) error {
 		}
 		g.replaced = append(g.replaced, st.old.file)
 	}
+	if st.old != nil && st.old.form == formSegment {
+		g.live[st.old.file] -= extent(st.key, st.old.length)
+	}
 	if st.del {
 		if st.old == nil {
 			return nil
@@ -392,14 +511,19 @@ func (s *Store) put(g *group, st *step) error {
 			return err
 		}
 	}
-	size := envelopeSize(st.key) + len(st.value)
-	if st.rec.form == formFile {
-		size += 8
+	size := envelopeSize(st.key) + whereSize(st.rec.form)
+	switch st.rec.form {
+	case formInline:
+		size += len(st.value)
+	case formSegment:
+		g.live[st.rec.file] += extent(st.key, st.rec.length)
 	}
 	op := g.batch.SetDeferred(len(st.key), size)
 	copy(op.Key, st.key)
 	rest := appendEnvelope(op.Value[:0], s.tag, st.key, &st.rec)
-	copy(op.Value[len(rest):], st.value)
+	if st.rec.form == formInline {
+		copy(op.Value[len(rest):], st.value)
+	}
 	return op.Finish()
 }
 
@@ -499,14 +623,18 @@ func (s *Store) answer(g *group) {
 	}
 	_ = g.batch.Close() // back to Pebble's pool
 	for _, number := range g.replaced {
-		s.trash <- number
+		s.trash <- func() { s.blocks.remove(number) }
+	}
+	for _, number := range g.emptied {
+		s.trash <- func() { s.segments.remove(number) }
 	}
 }
 
-// remover deletes block files that no durable record names any more.
+// remover deletes block files and segments that no durable record names any
+// more.
 func (s *Store) remover() {
 	defer close(s.done.remover)
-	for number := range s.trash {
-		s.blocks.remove(number)
+	for remove := range s.trash {
+		remove()
 	}
 }

@@ -14,8 +14,8 @@ type cut struct {
 	before, after []object
 }
 
-// powerCuts runs a workload of puts, overwrites and deletions on a disk whose
-// power may fail, and returns the disk as it would be found had it failed
+// powerCuts runs a workload of puts, overwrites, deletions, repairs and
+// compactions on a disk whose power may fail, and returns the disk as it would be found had it failed
 // before or after each fsync, with random survival of what was not synced.
 func powerCuts(t testing.TB, r *rand.Rand, p planted, writers, steps int) []cut {
 	disk := vfs.NewCrashableMem()
@@ -46,6 +46,12 @@ func powerCuts(t testing.TB, r *rand.Rand, p planted, writers, steps int) []cut 
 		})
 	}
 	wg.Wait()
+	for n := range h.objects {
+		if err := h.repair(t, s, n); err != nil {
+			t.Errorf("repair: %v", err)
+		}
+	}
+	compactTable(t, s, &fault{})
 	if err := s.Close(); err != nil {
 		t.Fatalf("close: %v", err)
 	}
@@ -117,6 +123,9 @@ func TestPowerCutsFindPlantedBugs(t *testing.T) {
 		{"ack before fsync", planted{ackUnsynced: true}},
 		{"no directory fsync after rename", planted{skipDirSync: true}},
 		{"record before its file", planted{recordFirst: true}},
+		{"record before its segment", planted{segmentUnsynced: true}},
+		{"no directory fsync after a segment is made", planted{segmentUnnamed: true}},
+		{"segment deleted before its last record is", planted{dropEarly: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := randomly(t)

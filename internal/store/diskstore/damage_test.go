@@ -3,12 +3,15 @@ package diskstore
 import (
 	"bytes"
 	"errors"
+	"strings"
+	"syscall"
 	"testing"
 
 	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/store/storetest"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // damaged makes a store in memory with three blocks: 1 inline, 2 and 3 in files.
@@ -193,6 +196,62 @@ func TestRangeOverDamage(t *testing.T) {
 	err := s.Range(t.Context(), store.Head, lo, hi, func(store.Key, []byte) bool { n++; return true })
 	if n != 4 || !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("%d records, %v", n, err)
+	}
+}
+
+// Records that cannot be read for a while are replaced and removed all the
+// same: what was removed stays so, and the next start knows what is used.
+func TestUnreadableRecords(t *testing.T) {
+	disk := vfs.NewMem()
+	f := &fault{from: 1, until: 1 << 60, err: syscall.EIO, match: func(op errorfs.Op) bool {
+		return op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst")
+	}}
+	o := testOptions(errorfs.Wrap(disk, f))
+	s := mustOpen(t, "/store", o)
+	var ops []store.Op
+	for i, size := range []int{300, 5000, testLarge, 300, 5000, testLarge} {
+		ops = append(ops, storetest.Put(store.Block, storetest.GUID(uint64(i)), "", storetest.Value(uint64(i), size)))
+	}
+	apply(t, s, ops...)
+	if err := s.table.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Cache = 1 // every look reads
+	s = mustOpen(t, "/store", o)
+	f.on.Store(true)
+	for i := range 3 {
+		apply(t, s, storetest.Delete(store.Block, storetest.GUID(uint64(i)), ""))
+		ops[i+3].Value = storetest.Value(9, 100)
+		apply(t, s, ops[i+3])
+	}
+	f.on.Store(false)
+	if f.hits.Load() == 0 {
+		t.Fatal("nothing was unreadable")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the first start counts anew, the second believes it
+		s = mustOpen(t, "/store", o)
+		for i := range 3 {
+			if _, err := s.Get(t.Context(), ops[i].Key); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("removed block %d: %v", i, err)
+			}
+			wantValue(t, s, ops[i+3])
+		}
+		apply(t, s, storetest.Put(store.Head, storetest.GUID(1), "", []byte("x")))
+		if err := checkFiles(s); err != nil {
+			t.Error(err)
+		}
+		if n := len(blockPaths(t, disk, "/store")) + len(segmentFiles(t, disk)); n != 0 {
+			t.Errorf("%d files are left that hold nothing", n)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

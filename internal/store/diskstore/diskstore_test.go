@@ -12,13 +12,17 @@ import (
 // testLarge is the threshold of most tests: it spares memory and time.
 const testLarge = 8 << 10
 
+// testSegment is the length of a segment in most tests: four of their blocks.
+const testSegment = 4 * testLarge
+
 // testPool is the pool tag of every test.
 var testPool = []byte("pool-tag")
 
 func testOptions(f vfs.FS) Options {
 	return Options{
 		Pool: testPool, FS: f, Limit: 1 << 30,
-		Threshold: testLarge, MemTable: 256 << 10, Cache: 1 << 20, reviveEvery: 1,
+		Threshold: testLarge, MemTable: 256 << 10, Cache: 1 << 20,
+		alone: -1, segment: testSegment, compactAgain: 1, reviveEvery: 1,
 	}
 }
 

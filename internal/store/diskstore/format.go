@@ -21,15 +21,18 @@ import (
 //	FAILED   why it stopped after a disk error
 //	meta/    Pebble
 //	blocks/  block files, see blockFiles
+//	segments/  smaller blocks, see segments; since format 2
 const (
-	formatVersion = 1
+	formatVersion = 2
+	formatOldest  = 1 // 2 added segments: a store of 1 has none yet
 	formatHead    = "atoll store"
 
-	formatName = "FORMAT"
-	lockName   = "LOCK"
-	failedName = "FAILED"
-	metaName   = "meta"
-	blocksName = "blocks"
+	formatName   = "FORMAT"
+	lockName     = "LOCK"
+	failedName   = "FAILED"
+	metaName     = "meta"
+	blocksName   = "blocks"
+	segmentsName = "segments"
 )
 
 // ErrNotAccepted is returned by Open for a store that stopped after a disk
@@ -157,11 +160,7 @@ func (d *folder) exists(name string) (bool, error) {
 func (d *folder) checkFormat(pool []byte) error {
 	b, err := readFile(d.fs, d.path(formatName), 4096)
 	if errors.Is(err, fs.ErrNotExist) {
-		text := fmt.Sprintf("%s\nformat %d\npool %x\n", formatHead, formatVersion, pool)
-		if err := writeFile(d.fs, d.dir, formatName, []byte(text)); err != nil {
-			return fmt.Errorf("diskstore: %w", explain(d.dir, err))
-		}
-		return nil
+		return d.writeFormat(pool)
 	}
 	if err != nil {
 		return fmt.Errorf("diskstore: %w", explain(d.dir, err))
@@ -174,12 +173,25 @@ func (d *folder) checkFormat(pool []byte) error {
 	if err != nil {
 		return fmt.Errorf("diskstore: %s: %w: FORMAT says %q", d.dir, store.ErrFormat, lines[1])
 	}
-	if number != formatVersion {
-		return fmt.Errorf("diskstore: %s: %w: it has format %d, this program reads %d; use the newer program",
-			d.dir, store.ErrFormat, number, formatVersion)
+	if number < formatOldest || number > formatVersion {
+		return fmt.Errorf("diskstore: %s: %w: it has format %d, this program reads %d to %d; use the newer program",
+			d.dir, store.ErrFormat, number, formatOldest, formatVersion)
 	}
 	if has := strings.TrimPrefix(lines[2], "pool "); has != hex.EncodeToString(pool) {
 		return fmt.Errorf("diskstore: %s: %w: it belongs to pool %s, not %x", d.dir, store.ErrFormat, has, pool)
+	}
+	if number < formatVersion {
+		return d.writeFormat(pool)
+	}
+	return nil
+}
+
+// writeFormat names the format of this program. Older ones have nothing that
+// it reads otherwise.
+func (d *folder) writeFormat(pool []byte) error {
+	text := fmt.Sprintf("%s\nformat %d\npool %x\n", formatHead, formatVersion, pool)
+	if err := writeFile(d.fs, d.dir, formatName, []byte(text)); err != nil {
+		return fmt.Errorf("diskstore: %w", explain(d.dir, err))
 	}
 	return nil
 }
@@ -218,13 +230,17 @@ func (d *folder) makeFolders() error {
 	if err != nil {
 		return err
 	}
-	if hasBlocks && !hasMeta {
+	hasSegments, err := d.exists(segmentsName)
+	if err != nil {
+		return err
+	}
+	if (hasBlocks || hasSegments) && !hasMeta {
 		// Every block file would be an orphan and be swept.
 		return fmt.Errorf("%w: its records (%s) are gone, its blocks are not", store.ErrFormat, metaName)
 	}
-	// meta before blocks, each durable, so that a crash between cannot look
+	// meta before the others, each durable, so that a crash between cannot look
 	// like that.
-	for _, name := range []string{metaName, blocksName} {
+	for _, name := range []string{metaName, blocksName, segmentsName} {
 		if err := d.fs.MkdirAll(d.path(name), 0o700); err != nil {
 			return err
 		}

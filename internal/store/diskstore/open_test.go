@@ -117,7 +117,7 @@ func TestNotOurs(t *testing.T) {
 		wantError(t, err, store.ErrFormat, "not a folder")
 	})
 	for name, c := range map[string]struct{ format, says string }{
-		"newer":   {"atoll store\nformat 2\npool 706f6f6c2d746167\n", "format 2"},
+		"newer":   {"atoll store\nformat 3\npool 706f6f6c2d746167\n", "format 3"},
 		"garbled": {"atoll store\nformat x\npool 706f6f6c2d746167\n", "format x"},
 		"strange": {"hello", "not ours"},
 		"pool":    {"atoll store\nformat 1\npool 00000000\n", "pool 00000000"},

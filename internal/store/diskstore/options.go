@@ -41,7 +41,8 @@ type Options struct {
 	AcceptFailed bool
 	// FS is the file system; nil means the operating system's.
 	FS vfs.FS
-	// Threshold in bytes: blocks of at least this size get a file each.
+	// Threshold in bytes: blocks of at least this size get a file each,
+	// those from 1 KiB up a place in a segment.
 	// 0 means DefaultThreshold.
 	Threshold int
 	// MemTable in bytes; 0 means DefaultMemTable.
@@ -50,6 +51,15 @@ type Options struct {
 	Cache int64
 
 	planted planted
+	// alone is the size in bytes up to which a block that is alone in its group
+	// goes into Pebble; 0 means aloneBytes. Tests set -1: none does.
+	alone int
+	// segment is the length in bytes at which a segment is closed; 0 means
+	// segmentBytes. Tests have short ones.
+	segment int64
+	// compactAgain is the least time between two attempts to empty a segment;
+	// 0 means compactAgain of compact.go.
+	compactAgain time.Duration
 	// reviveEvery is the least time between two attempts to go on after the
 	// disk was full; 0 means reviveEvery of revive.go. Tests do not wait.
 	reviveEvery time.Duration
@@ -62,6 +72,9 @@ type planted struct {
 	skipDirSync     bool // no directory fsync after rename
 	recordFirst     bool // record committed before its file is synced
 	ignoreSyncError bool // go on after an fsync error
+	segmentUnsynced bool // record committed before its segment is synced
+	segmentUnnamed  bool // no directory fsync after a segment is made
+	dropEarly       bool // emptied segments deleted before that is durable
 }
 
 // Validate returns the first fault.
@@ -92,6 +105,15 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Cache == 0 {
 		o.Cache = DefaultCache
+	}
+	if o.alone == 0 {
+		o.alone = aloneBytes
+	}
+	if o.segment == 0 {
+		o.segment = segmentBytes
+	}
+	if o.compactAgain == 0 {
+		o.compactAgain = compactAgain
 	}
 	if o.reviveEvery == 0 {
 		o.reviveEvery = reviveEvery

@@ -19,6 +19,7 @@ import (
 //	0 'c'          counters: what a restart must know exactly
 //	0 'f' number   a live block file; the value is the key of its record
 //	0 'l'          the limit that was granted
+//	0 's' number   a segment; the value is its live bytes, u64
 var (
 	countersKey = []byte{0, 'c'}
 	limitKey    = []byte{0, 'l'}
@@ -55,17 +56,23 @@ func fileKey(number uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{0, 'f'}, number)
 }
 
+func segmentKey(number uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{0, 's'}, number)
+}
+
 // counters are written with every group, so they are as durable as it is.
 type counters struct {
 	used, blocks int64
 	group        uint64 // number of the group that wrote them
+	lost         bool   // no longer exact, and so not written
 }
 
 func (c counters) append(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, uint64(c.used))
-	dst = binary.BigEndian.AppendUint64(dst, uint64(c.blocks))
+	dst = appendInt64(appendInt64(dst, c.used), c.blocks)
 	return binary.BigEndian.AppendUint64(dst, c.group)
 }
+
+func appendInt64(dst []byte, n int64) []byte { return binary.BigEndian.AppendUint64(dst, uint64(n)) }
 
 func parseCounters(b []byte) (c counters, ok bool) {
 	if len(b) != 24 {
@@ -81,14 +88,20 @@ func parseCounters(b []byte) (c counters, ok bool) {
 //
 //	0        1     2          10       11       11+n       15+n     47+n
 //	version  form  pool tag   n        own key  length     BLAKE3   value, or
-//	1        1|2   8          key len  n        u32        32       number u64
+//	1        1-3   8          key len  n        u32        32       where it is
 //
-// Form 1 holds the value. Form 2, in Pebble only, names the block file that
-// holds it, as form 1, under the same key, length and checksum.
+// Form 1 holds the value. The others, in Pebble only, say where it is, as form
+// 1, under the same key, length and checksum: form 2 in the block file of a
+// number u64, form 3 in the segment of a number u64 at an offset u32.
 const (
 	envelopeVersion = 1
 	formInline      = 1
 	formFile        = 2
+	formSegment     = 3
+	formLost        = 0 // in memory: there is a record, and it cannot be read
+
+	envelopeKey = 1 + 1 + maxTag + 1 // offset of the key
+	envelopeSum = 4 + 32             // length and checksum, behind the key
 )
 
 type tag [maxTag]byte
@@ -98,11 +111,17 @@ type record struct {
 	form   byte
 	length int
 	sum    [32]byte
-	file   uint64 // form 2: number of the block file, from 1
+	file   uint64 // number of the block file (form 2) or segment (form 3), from 1
+	offset uint32 // form 3: in the segment
 }
 
 func (r *record) sameValue(length int, sum *[32]byte) bool {
 	return r.length == length && r.sum == *sum
+}
+
+// sameFile reports whether two records name the same bytes on disk.
+func (r *record) sameFile(other *record) bool {
+	return r.form != formInline && r.form == other.form && r.file == other.file && r.offset == other.offset
 }
 
 func checksum(value []byte) [32]byte { return blake3.Sum256(value) }
@@ -114,13 +133,27 @@ func appendEnvelope(dst []byte, t tag, key []byte, r *record) []byte {
 	dst = append(dst, key...)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.length))
 	dst = append(dst, r.sum[:]...)
-	if r.form == formFile {
+	if r.form != formInline {
 		dst = binary.BigEndian.AppendUint64(dst, r.file)
+	}
+	if r.form == formSegment {
+		dst = binary.BigEndian.AppendUint32(dst, r.offset)
 	}
 	return dst
 }
 
-func envelopeSize(key []byte) int { return 1 + 1 + maxTag + 1 + len(key) + 4 + 32 }
+// whereSize is the length of what says where a value is.
+func whereSize(form byte) int {
+	switch form {
+	case formFile:
+		return 8
+	case formSegment:
+		return 12
+	}
+	return 0
+}
+
+func envelopeSize(key []byte) int { return envelopeKey + len(key) + envelopeSum }
 
 // parseEnvelope reads an envelope that must belong to key, and returns what
 // follows it (form 1). It does not verify the checksum.
@@ -129,7 +162,7 @@ func parseEnvelope(t tag, key, b []byte) (r record, value []byte, err error) {
 	if len(b) < n {
 		return r, nil, fmt.Errorf("%w: %d bytes are too short", store.ErrCorrupt, len(b))
 	}
-	if b[0] != envelopeVersion || (b[1] != formInline && b[1] != formFile) {
+	if b[0] != envelopeVersion || b[1] < formInline || b[1] > formSegment {
 		return r, nil, fmt.Errorf("%w: version %d, form %d", store.ErrCorrupt, b[0], b[1])
 	}
 	if !bytes.Equal(b[2:2+maxTag], t[:]) {
@@ -151,10 +184,13 @@ func parseEnvelope(t tag, key, b []byte) (r record, value []byte, err error) {
 		err = fmt.Errorf("%w: %d bytes of %d", store.ErrCorrupt, len(rest), r.length)
 	case r.form == formInline:
 		value = rest
-	case len(rest) != 8:
-		err = fmt.Errorf("%w: file number of %d bytes", store.ErrCorrupt, len(rest))
+	case len(rest) != whereSize(r.form):
+		err = fmt.Errorf("%w: %d bytes say where it is", store.ErrCorrupt, len(rest))
 	default:
 		r.file = binary.BigEndian.Uint64(rest)
+		if r.form == formSegment {
+			r.offset = binary.BigEndian.Uint32(rest[8:])
+		}
 	}
 	return r, value, err
 }

@@ -44,13 +44,15 @@ func (s *Store) revive() error {
 		return s.failure
 	}
 	s.table = next
-	if s.counters, err = s.readCounters(); err == nil {
+	live, err := s.readCounters()
+	if err == nil {
 		err = s.decide()
 	}
 	if err != nil {
 		s.fail(fmt.Errorf("reopen after the disk was full: %w", err))
 		return s.failure
 	}
+	s.reloadSegments(live)
 	s.space.set(s.space.limit.Load(), s.counters)
 	s.lastProbe = time.Time{}
 	return nil

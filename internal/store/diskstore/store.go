@@ -1,16 +1,17 @@
 // Package diskstore keeps a node's records on disk: small values in Pebble,
-// blocks from 256 KiB up in a file each (20-dht §6). It implements store.Store.
+// blocks from 1 KiB up in segments that many share, and from 256 KiB up in a
+// file each (20-dht §6, docs/adr/0011). It implements store.Store.
 //
 // # Durability
 //
 // Apply returns nil only after an fsync of Pebble's log that began after the
-// batch was written to it; block files, and their names, are fsynced before
-// the record that names them is written. Many callers share one fsync: see
-// committer. The first fsync that fails stops the store for good: see guard.
+// batch was written to it; block files and segments, and their names, are
+// fsynced before the record that names them is written. Many callers share
+// each fsync: see appender and committer. The first fsync that fails stops the store for good: see guard.
 //
 // # Integrity
 //
-// Every value, in Pebble or in a file, carries the pool's tag, its own key,
+// Every value, in Pebble, a segment or a file, carries the pool's tag, its own key,
 // its length and its BLAKE3, so that torn and misdirected writes and flipped
 // bits show as store.ErrCorrupt.
 //
@@ -18,8 +19,8 @@
 //
 // Used is the sum of store.Cost over the records. It is written with each
 // group of batches and so survives a crash exactly. What the disk holds beyond
-// it (Pebble's log, tables not yet compacted, block files not yet deleted) is
-// what the reserve is for.
+// it (Pebble's log, tables not yet compacted, garbage in segments, block files
+// not yet deleted) is what the reserve is for.
 //
 // # Deviations
 //
@@ -36,6 +37,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,29 +49,37 @@ import (
 
 // Store is an open store. Make one with Open.
 type Store struct {
-	opts   Options
-	tag    tag
-	folder *folder
-	blocks *blockFiles
-	space  *space
-	calls  gate
+	opts     Options
+	tag      tag
+	folder   *folder
+	blocks   *blockFiles
+	segments *segments
+	space    *space
+	calls    gate
 
 	guard atomic.Pointer[guard] // that of the current table
 
 	tableMu sync.RWMutex // held to read while table is in use, to write only by TryLock or with no calls inside
 	table   *table
 
-	queue    chan *request // to committer
+	queue    chan *request // to appender
+	groups   chan *group   // appender to committer
 	acks     chan *group   // committer to acker
-	trash    chan uint64   // block files to delete, to remover
+	victims  chan uint64   // segments to empty, committer to compactor
+	trash    chan func()   // deletions, acker to remover
 	inflight sync.WaitGroup
-	done     struct{ committer, acker, remover chan struct{} }
+	done     struct{ appender, committer, acker, compactor, remover chan struct{} }
 
 	// Owned by the committer.
 	counters  counters
 	lastProbe time.Time
+	segs      map[uint64]*segment // with something in them, or open
+	unchecked []uint64            // sealed ones to be looked at by the next group
+	freed     int64               // bytes that became garbage since the last look for a victim
 
 	writing atomic.Int64 // Unix ns since when the committer is in Pebble; 0 = it is not
+
+	another atomic.Bool // the compactor will be free for another segment
 
 	undecidedMu sync.Mutex
 	undecided   []uint64 // files of batches whose fate only a reopened log tells
@@ -78,7 +88,7 @@ type Store struct {
 	failed      chan struct{}
 	failure     error // set before failed is closed
 	corruptions atomic.Int64
-	missing     int // records whose block file was missing at Open
+	missing     int // records whose block file, and segments that, were missing at Open
 }
 
 var _ store.Store = (*Store)(nil)
@@ -97,28 +107,40 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		opts:   o,
-		folder: f,
-		queue:  make(chan *request, queueLength),
-		acks:   make(chan *group, pipelineDepth),
-		trash:  make(chan uint64, trashLength),
-		failed: make(chan struct{}),
+		opts:    o,
+		folder:  f,
+		queue:   make(chan *request, queueLength),
+		groups:  make(chan *group, 1),
+		acks:    make(chan *group, pipelineDepth),
+		victims: make(chan uint64, 1),
+		trash:   make(chan func(), trashLength),
+		failed:  make(chan struct{}),
 	}
 	copy(s.tag[:], o.Pool)
 	g := &guard{FS: o.FS, blocks: true, tolerant: o.planted.ignoreSyncError, onError: s.fail}
 	s.blocks = newBlockFiles(g, f.path(blocksName), s.tag, o.planted)
+	s.segments = newSegments(g, f.path(segmentsName), &o, s.tag)
 	s.space = newSpace(o.FS, dir)
 	if err := s.start(); err != nil {
 		_ = f.close()
 		return nil, fmt.Errorf("diskstore: %w", explain(dir, err))
 	}
-	s.done.committer = make(chan struct{})
-	s.done.acker = make(chan struct{})
-	s.done.remover = make(chan struct{})
+	s.run()
+	return s, nil
+}
+
+// run starts the goroutines. shutDown ends them.
+func (s *Store) run() {
+	for _, done := range []*chan struct{}{
+		&s.done.appender, &s.done.committer, &s.done.acker, &s.done.compactor, &s.done.remover,
+	} {
+		*done = make(chan struct{})
+	}
+	go s.appender()
 	go s.committer()
 	go s.acker()
+	go s.compactor()
 	go s.remover()
-	return s, nil
 }
 
 // start opens Pebble and reads what a restart must know.
@@ -138,13 +160,19 @@ func (s *Store) start() (err error) {
 	if err != nil {
 		return err
 	}
-	if s.counters, err = s.readCounters(); err != nil {
+	live, err := s.readCounters()
+	if err != nil {
 		return err
 	}
 	s.space.set(limit, s.counters)
 	if s.missing, err = s.blocks.sweep(s.liveFiles); err != nil {
 		return err
 	}
+	lost, err := s.sweepSegments(live)
+	if err != nil {
+		return err
+	}
+	s.missing += lost
 	return s.folder.forget()
 }
 
@@ -169,10 +197,12 @@ func (s *Store) limit() (int64, error) {
 		// The limit is the first thing a store keeps. If blocks are there
 		// without it, Pebble has lost its state, and a sweep would take them
 		// for orphans.
-		if n, err := s.blocks.count(); err != nil {
-			return 0, err
-		} else if n > 0 {
-			return 0, fmt.Errorf("%w: %d blocks are there, their records are gone", store.ErrFormat, n)
+		for _, count := range []func() (int, error){s.blocks.count, s.segments.count} {
+			if n, err := count(); err != nil {
+				return 0, err
+			} else if n > 0 {
+				return 0, fmt.Errorf("%w: %d files of blocks are there, their records are gone", store.ErrFormat, n)
+			}
 		}
 	}
 	if limit == 0 {
@@ -198,36 +228,88 @@ func (s *Store) limit() (int64, error) {
 	return limit, s.table.sound()
 }
 
-// readCounters reads the counters, or counts anew if there are none.
-func (s *Store) readCounters() (counters, error) {
+// readCounters reads the counters and what lives in each segment, or counts
+// both anew if there are no counters.
+func (s *Store) readCounters() (live map[uint64]int64, err error) {
+	if live, err = s.readLive(); err != nil {
+		return nil, err
+	}
 	b, closer, err := s.table.Get(countersKey)
 	if err == nil {
 		c, ok := parseCounters(b)
 		if err := closer.Close(); err != nil {
-			return c, err
+			return nil, err
 		}
 		if ok {
-			return c, nil
+			s.counters = c
+			return live, nil
 		}
 	} else if !errors.Is(err, pebble.ErrNotFound) {
-		return counters{}, err
+		return nil, err
 	}
-	return s.recount()
+	now, err := s.recount()
+	if err != nil {
+		return nil, err
+	}
+	s.counters = now.counters
+	for number := range live {
+		live[number] = 0 // its count is to go
+	}
+	maps.Copy(live, now.live)
+	return live, s.correct(now, live)
+}
+
+// correct writes what a recount has found to be otherwise. If the power fails
+// before it is durable, there are no counters either, and all is found again.
+func (s *Store) correct(now tally, live map[uint64]int64) error {
+	batch := s.table.NewBatch()
+	for number, n := range live {
+		if err := batch.Set(segmentKey(number), appendInt64(nil, n), nil); err != nil {
+			return err
+		}
+	}
+	files, err := s.liveFiles(0, 1<<63)
+	if err != nil {
+		return err
+	}
+	for _, number := range files {
+		if now.files[number] {
+			continue
+		}
+		if err := batch.Delete(fileKey(number), nil); err != nil {
+			return err
+		}
+	}
+	return s.table.Apply(batch, pebble.NoSync)
+}
+
+// tally is what the records themselves say.
+type tally struct {
+	counters
+	live  map[uint64]int64 // bytes in each segment
+	files map[uint64]bool  // block files
 }
 
 // recount adds up every record.
-func (s *Store) recount() (c counters, err error) {
+func (s *Store) recount() (c tally, err error) {
 	it, err := s.table.NewIter(&pebble.IterOptions{LowerBound: []byte{1}})
 	if err != nil {
 		return c, err
 	}
+	c.live, c.files = make(map[uint64]int64), make(map[uint64]bool)
 	for it.First(); it.Valid(); it.Next() {
 		k, ok := parseKey(it.Key())
 		if !ok {
 			continue
 		}
-		_, cost := s.weigh(it.Key(), it.Value())
+		r, cost := s.weigh(it.Key(), it.Value())
 		c.used += cost
+		switch r.form {
+		case formSegment:
+			c.live[r.file] += extent(it.Key(), r.length)
+		case formFile:
+			c.files[r.file] = true
+		}
 		if k.Family == store.Block {
 			c.blocks++
 		}
@@ -296,20 +378,25 @@ func (s *Store) get(key []byte) ([]byte, error) {
 		if err != nil || rec.form == formInline {
 			return value, err
 		}
-		value, err = s.blocks.read(key, rec)
+		if rec.form == formSegment {
+			value, err = s.segments.read(key, rec)
+		} else {
+			value, err = s.blocks.read(key, rec)
+		}
 		if err == nil {
 			return value, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, asCorrupt(err)
 		}
-		// The file went because the record changed meanwhile, or it is lost.
+		// The file went because the record changed meanwhile (compaction is
+		// such a change), or it is lost.
 		now, _, err := s.lookup(key)
 		if err != nil {
 			return nil, err
 		}
-		if now.form == formFile && now.file == rec.file {
-			return nil, fmt.Errorf("%w: its block file is gone", store.ErrCorrupt)
+		if now.sameFile(rec) {
+			return nil, fmt.Errorf("%w: its file is gone", store.ErrCorrupt)
 		}
 	}
 }
@@ -328,7 +415,7 @@ func (s *Store) lookup(key []byte) (*record, []byte, error) {
 	}
 	defer func() { _ = closer.Close() }() // releases a buffer
 	r, value, err := parseEnvelope(s.tag, key, b)
-	if err != nil || r.form == formFile {
+	if err != nil || r.form != formInline {
 		return &r, nil, err
 	}
 	if err := r.verify(value); err != nil {
@@ -475,7 +562,11 @@ func (s *Store) Close() error {
 // shutDown ends the goroutines in the order in which they feed each other.
 func (s *Store) shutDown(closed chan<- error) {
 	close(s.queue)
+	<-s.done.appender
+	close(s.groups)
 	<-s.done.committer
+	close(s.victims)
+	<-s.done.compactor
 	close(s.acks)
 	<-s.done.acker
 	close(s.trash)

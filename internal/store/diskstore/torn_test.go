@@ -51,7 +51,7 @@ func tear(t testing.TB, r *rand.Rand, full, synced *vfs.MemFS, sector int) (torn
 	return torn
 }
 
-// Writes torn at sectors of the log and of block files are noticed: what was
+// Writes torn at sectors of the log, of segments and of block files are noticed: what was
 // acknowledged is there, what was under way is whole or absent.
 func TestTornWrites(t *testing.T) {
 	r := randomly(t)
@@ -65,7 +65,7 @@ func TestTornWrites(t *testing.T) {
 		o.MemTable = 8 << 20
 		running := false
 		o.FS = &syncFS{FS: disk, cut: func(name string) {
-			if !running || (!strings.HasSuffix(name, ".log") && !isTemp(name)) {
+			if !running || (!strings.HasSuffix(name, ".log") && !isTemp(name) && !isSegment(name)) {
 				return
 			}
 			c := cut{disk: clone(disk, r, 100), before: h.snapshot(), after: h.snapshot()}

@@ -54,6 +54,11 @@ func blockValue(object int, version uint64) []byte {
 	return storetest.Value(uint64(object)<<12|version, blockSize(object, version))
 }
 
+// headValue is long, so that Pebble has something to flush and to compact.
+func headValue(version uint64) []byte {
+	return fmt.Appendf(make([]byte, 0, 6000), "%-6000d", version)
+}
+
 func objectKeys(object int) (block, head store.Key) {
 	g := storetest.GUID(uint64(object) + 1)
 	return store.Key{Family: store.Block, GUID: g}, store.Key{Family: store.Head, GUID: g}
@@ -66,11 +71,33 @@ func (h *history) step(t testing.TB, s *Store, n int) error {
 	version := h.objects[n].issued
 	h.mu.Unlock()
 
+	err := h.apply(t, s, n, version)
+	if err == nil {
+		h.mu.Lock()
+		h.objects[n].acked = version
+		h.mu.Unlock()
+	}
+	return err
+}
+
+// repair puts what an object has been acknowledged to be once more, as the
+// repair of a damaged copy does. Without such a version it does nothing.
+func (h *history) repair(t testing.TB, s *Store, n int) error {
+	h.mu.Lock()
+	o := h.objects[n]
+	h.mu.Unlock()
+	if o.issued != o.acked || isDeletion(o.acked) {
+		return nil
+	}
+	return h.apply(t, s, n, o.acked)
+}
+
+func (h *history) apply(t testing.TB, s *Store, n int, version uint64) error {
 	block, head := objectKeys(n)
 	b := store.Batch{Ops: []store.Op{{Key: block, Delete: true}, {Key: head, Delete: true}}, Urgent: true}
 	if !isDeletion(version) {
 		b = store.Batch{Ops: []store.Op{
-			{Key: head, Value: []byte(fmt.Sprint(version))},
+			{Key: head, Value: headValue(version)},
 			{Key: block, Value: blockValue(n, version)},
 		}}
 	}
@@ -79,11 +106,6 @@ func (h *history) step(t testing.TB, s *Store, n int) error {
 	err := s.Apply(ctx, b)
 	if errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("object %d version %d: no answer within %v", n, version, patience)
-	}
-	if err == nil {
-		h.mu.Lock()
-		h.objects[n].acked = version
-		h.mu.Unlock()
 	}
 	return err
 }
@@ -111,14 +133,14 @@ func check(t testing.TB, s *Store, before, after []object) error {
 
 func plausible(n int, lo, hi uint64, head, block []byte, present bool) error {
 	for v := lo; v <= hi; v++ {
-		if isDeletion(v) != present && (!present || (string(head) == fmt.Sprint(v) && bytes.Equal(block, blockValue(n, v)))) {
+		if isDeletion(v) != present && (!present || (bytes.Equal(head, headValue(v)) && bytes.Equal(block, blockValue(n, v)))) {
 			return nil
 		}
 	}
 	if !present {
 		return fmt.Errorf("object %d: absent, was acknowledged at version %d, asked for %d", n, lo, hi)
 	}
-	return fmt.Errorf("object %d: head %q and %d bytes; was acknowledged at version %d, asked for %d", n, head, len(block), lo, hi)
+	return fmt.Errorf("object %d: head %.8q and %d bytes; was acknowledged at version %d, asked for %d", n, head, len(block), lo, hi)
 }
 
 // checkFiles compares the block files with the records that name them.
@@ -146,8 +168,34 @@ func checkFiles(s *Store) error {
 	if err != nil {
 		return err
 	}
+	if err := checkSegments(s, used.live); err != nil {
+		return err
+	}
 	if u := s.Usage(); u.Used != used.used || u.Blocks != used.blocks {
 		return fmt.Errorf("usage says %d bytes in %d blocks, the records %d in %d", u.Used, u.Blocks, used.used, used.blocks)
+	}
+	return nil
+}
+
+// checkSegments compares the segments with the records that name them. The
+// store must be quiet.
+func checkSegments(s *Store, want map[uint64]int64) error {
+	has, err := s.readLive()
+	if err != nil {
+		return err
+	}
+	for number, live := range has {
+		if live != want[number] {
+			return fmt.Errorf("segment %d: %d bytes live by its count, %d by the records", number, live, want[number])
+		}
+		if _, err := s.opts.FS.Stat(s.segments.path(number)); live > 0 && err != nil {
+			return err
+		}
+	}
+	for number := range want {
+		if has[number] == 0 {
+			return fmt.Errorf("segment %d has records and no count", number)
+		}
 	}
 	return nil
 }
@@ -156,6 +204,13 @@ func checkFiles(s *Store) error {
 type syncFS struct {
 	vfs.FS
 	cut func(name string)
+	mu  sync.Mutex // MemFS cannot be cloned during a ReuseForWrite: it would lock itself out
+}
+
+func (f *syncFS) cutAt(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cut(name)
 }
 
 func (f *syncFS) Unwrap() vfs.FS { return f.FS }
@@ -178,7 +233,9 @@ func (f *syncFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Op
 }
 
 func (f *syncFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f.mu.Lock()
 	file, err := f.FS.ReuseForWrite(oldname, newname, c)
+	f.mu.Unlock()
 	return f.wrap(newname, file, err)
 }
 
@@ -194,9 +251,9 @@ type syncFile struct {
 }
 
 func (f *syncFile) Sync() error {
-	f.fs.cut(f.name)
+	f.fs.cutAt(f.name)
 	err := f.File.Sync()
-	f.fs.cut(f.name)
+	f.fs.cutAt(f.name)
 	return err
 }
 
