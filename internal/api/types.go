@@ -258,12 +258,21 @@ type VerifyRequest struct {
 
 // VerifyResult counts blocks, and copies of them.
 type VerifyResult struct {
-	Blocks       int64     `json:"blocks"`
-	OK           int64     `json:"ok"`           // blocks with all copies
-	Corrupt      int64     `json:"corrupt"`      // copies
-	Missing      int64     `json:"missing"`      // copies
-	Repaired     int64     `json:"repaired"`     // copies
-	Unrepairable []id.GUID `json:"unrepairable"` // blocks without any valid copy
+	Blocks       int64       `json:"blocks"`
+	OK           int64       `json:"ok"`           // blocks with all copies
+	Corrupt      int64       `json:"corrupt"`      // copies
+	Missing      int64       `json:"missing"`      // copies that nobody claims to have
+	Repaired     int64       `json:"repaired"`     // copies
+	Unrepairable []id.GUID   `json:"unrepairable"` // blocks without any valid copy
+	Bad          []BadCopies `json:"bad"`          // who has the corrupt copies, most first
+}
+
+// BadCopies is a member whose copies failed their proof: its disk is failing, or
+// it lies.
+type BadCopies struct {
+	GUID   id.GUID `json:"guid"`
+	Name   string  `json:"name"`
+	Copies int64   `json:"copies"`
 }
 
 // DHTPutRequest stores Raw as a content block, or Signed if it is not nil.

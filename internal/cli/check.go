@@ -89,6 +89,10 @@ func checkWords(w io.Writer, name string, v api.VerifyResult) {
 	for _, g := range v.Unrepairable {
 		fmt.Fprintf(w, "No valid copy of %s is left.\n", g)
 	}
+	for _, b := range v.Bad {
+		fmt.Fprintf(w, "%s at %s (%s): its disk is failing, or it lies. If it goes on, put it out: atoll revoke %s\n",
+			plural(b.Copies, "corrupt copy"), escape(b.Name), b.GUID.Short(), b.GUID.Short())
+	}
 	if name == "verify" && v.Corrupt+v.Missing > 0 && len(v.Unrepairable) == 0 {
 		fmt.Fprintln(w, `The pool restores copies by itself; "atoll repair" does it now.`)
 	}

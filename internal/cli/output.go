@@ -143,8 +143,8 @@ func plural(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	if noun == "copy" {
-		return count(n) + " copies"
+	if of, ok := strings.CutSuffix(noun, "copy"); ok {
+		return count(n) + " " + of + "copies"
 	}
 	return count(n) + " " + noun + "s"
 }

@@ -112,6 +112,7 @@ func (op *audit) prove(i int, holders []*peer, end func()) {
 					valid++
 				case ok:
 					corrupt++
+					op.out[i].Bad = append(op.out[i].Bad, p.h.GUID)
 					n.sendGood(p, g, block)
 				}
 				sum()

@@ -166,4 +166,5 @@ type Audit struct {
 	Missing  int
 	Repaired int
 	Target   int
+	Bad      []id.GUID // holders whose copy failed its proof: failing disks, or liars
 }

@@ -278,7 +278,7 @@ func TestAudit(t *testing.T) {
 	if as[0].Valid != 3 || as[0].Repaired != 1 {
 		t.Errorf("lost copy: %+v", as[0])
 	}
-	if as[1].Corrupt != 1 || as[1].Valid < 2 {
+	if as[1].Corrupt != 1 || as[1].Valid < 2 || !slices.Equal(as[1].Bad, []id.GUID{w.set(bs[1])[2].h.GUID}) {
 		t.Errorf("corrupt copy: %+v", as[1])
 	}
 	if as[2].Valid != 3 || as[2].Corrupt != 0 || as[2].Missing != 0 {

@@ -58,6 +58,7 @@ type Audit struct {
 	Corrupt  int // found wrong; they are not among Valid
 	Missing  int // copies short of the target, after repair
 	Repaired int
+	Bad      []id.GUID // members with the corrupt ones
 }
 
 // Blocks is the store of content blocks that a pool offers. Its methods are

@@ -172,6 +172,9 @@ func (p *pool) Remove(ctx context.Context, g id.GUID, claim [16]byte) (bool, err
 	return false, nil
 }
 
+// fakeLiar is who has the corrupt copies.
+var fakeLiar = id.FromPrefix("11a5")
+
 func (p *pool) Audit(ctx context.Context, gs []id.GUID, _, repair bool) ([]Audit, error) {
 	leave, err := p.enter(ctx, "audit")
 	defer leave()
@@ -188,7 +191,7 @@ func (p *pool) Audit(ctx context.Context, gs []id.GUID, _, repair bool) ([]Audit
 		case !ok:
 			out[i] = Audit{GUID: g, Missing: fakeK}
 		case seal.BlockGUID(b) != g:
-			out[i] = Audit{GUID: g, Valid: fakeK - 1, Corrupt: 1, Missing: 1}
+			out[i] = Audit{GUID: g, Valid: fakeK - 1, Corrupt: 1, Missing: 1, Bad: []id.GUID{fakeLiar}}
 			if repair {
 				out[i].Valid, out[i].Repaired, out[i].Missing = fakeK, 1, 0
 			}

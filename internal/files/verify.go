@@ -24,10 +24,12 @@ type Verified struct {
 	Blocks       int64     // found in the tree
 	OK           int64     // of them with every copy there is to be
 	Corrupt      int64     // copies that are not what their name says
-	Missing      int64     // copies short of the target, after repair; corrupt ones do not count as there
+	Missing      int64     // copies that nobody claims to have, after repair
 	Repaired     int64     // copies restored
 	Unrepairable []id.GUID // blocks without any valid copy, sorted; at most MaxUnrepairable
 	Lost         int64     // their number
+
+	Bad map[id.GUID]int64 // corrupt copies by the member that has them
 }
 
 // MaxUnrepairable bounds Verified.Unrepairable.
@@ -145,8 +147,14 @@ func (t *verifying) audit(ctx context.Context, gs []id.GUID) error {
 	for i, a := range found {
 		t.sum.Blocks++
 		t.sum.Corrupt += int64(a.Corrupt)
-		t.sum.Missing += int64(a.Missing)
+		t.sum.Missing += int64(max(0, a.Missing-max(0, a.Corrupt-a.Repaired)))
 		t.sum.Repaired += int64(a.Repaired)
+		for _, g := range a.Bad {
+			if t.sum.Bad == nil {
+				t.sum.Bad = make(map[id.GUID]int64)
+			}
+			t.sum.Bad[g]++
+		}
 		switch {
 		case a.Valid == 0:
 			t.lostLocked(gs[i])

@@ -18,7 +18,7 @@ func TestVerifyFindsAndRepairs(t *testing.T) {
 	good := p.blocks[victim]
 	p.blocks[victim] = append(bytes.Clone(good), 1) // one copy is bad; Audit says so
 	v, err := c.Verify(t.Context(), r.VerifyLink, VerifyOptions{Deep: true})
-	if err != nil || v.Blocks != r.Blocks || v.OK != r.Blocks-1 || v.Corrupt != 1 || v.Lost != 0 || v.Sound() {
+	if err != nil || v.Blocks != r.Blocks || v.OK != r.Blocks-1 || v.Corrupt != 1 || v.Missing != 0 || v.Bad[fakeLiar] != 1 || v.Lost != 0 || v.Sound() {
 		t.Fatalf("%+v, %v", v, err)
 	}
 	v, err = c.Verify(t.Context(), r.VerifyLink, VerifyOptions{Repair: true})

@@ -106,7 +106,7 @@ func (b blocks) Audit(ctx context.Context, gs []id.GUID, deep, repair bool) ([]f
 	}
 	out := make([]files.Audit, len(as))
 	for i, a := range as {
-		out[i] = files.Audit{GUID: a.GUID, Valid: a.Valid, Corrupt: a.Corrupt, Missing: a.Missing, Repaired: a.Repaired}
+		out[i] = files.Audit{GUID: a.GUID, Valid: a.Valid, Corrupt: a.Corrupt, Missing: a.Missing, Repaired: a.Repaired, Bad: a.Bad}
 	}
 	return out, nil
 }

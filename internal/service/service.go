@@ -4,6 +4,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +23,7 @@ import (
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/files"
+	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/node"
 	"atoll.example/atoll/internal/seal"
@@ -286,10 +289,14 @@ func (s *Service) verify(ctx context.Context, r api.VerifyRequest, repair bool, 
 
 // badCopies lists who has corrupt copies, most first.
 func (s *Service) badCopies(count map[id.GUID]int64) []api.BadCopies {
-	view := s.n.View()
 	bad := make([]api.BadCopies, 0, len(count))
+	view, err := s.n.View()
 	for g, c := range count {
-		bad = append(bad, api.BadCopies{GUID: g, Name: view.NameOf(g), Copies: c})
+		b := api.BadCopies{GUID: g, Name: g.Short(), Copies: c}
+		if err == nil {
+			b.Name = view.NameOf(g)
+		}
+		bad = append(bad, b)
 	}
 	slices.SortFunc(bad, func(a, b api.BadCopies) int {
 		return cmp.Or(cmp.Compare(b.Copies, a.Copies), a.GUID.Cmp(b.GUID))

@@ -357,7 +357,7 @@ func (n *Node) check(ctx context.Context, op string, r api.VerifyRequest, report
 	if err := n.call(op); err != nil {
 		return api.VerifyResult{}, err
 	}
-	res := api.VerifyResult{Blocks: 4, OK: 4, Unrepairable: []id.GUID{}}
+	res := api.VerifyResult{Blocks: 4, OK: 4, Unrepairable: []id.GUID{}, Bad: []api.BadCopies{}}
 	if !r.All {
 		f, err := n.find(op, r.Link, false)
 		if err != nil {
@@ -365,6 +365,7 @@ func (n *Node) check(ctx context.Context, op string, r api.VerifyRequest, report
 		}
 		if strings.Contains(f.Name, "corrupt") {
 			res.OK, res.Corrupt = 3, 1
+			res.Bad = []api.BadCopies{{GUID: id.FromPrefix("11a5"), Name: "attic", Copies: 1}}
 			if op == "repair" {
 				res.Unrepairable = []id.GUID{f.guid}
 			}
