@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ const (
 	firstInviteTTL  = 24 * time.Hour
 	sweepEvery      = time.Hour
 	readyWait       = time.Minute // for the first node to join the overlay
+	tellAfter       = 5 * time.Second
 )
 
 // process is the nodes of one "up" or "join".
@@ -128,7 +130,7 @@ func runOnce(ctx context.Context, o cli.NodeOptions, started func(cli.Started), 
 	go serve(ctx, s, l, served)
 	err = p.more(ctx, o)
 	if err == nil {
-		err = p.announce(ctx, made, started)
+		err = p.announce(ctx, made, o.Log, started)
 	}
 	if err == nil {
 		go sweep(ctx, s)
@@ -200,7 +202,7 @@ func (p *process) more(ctx context.Context, o cli.NodeOptions) error {
 
 // announce tells that the process serves. A node that finds nobody serves what
 // it has: it is told of as soon as it runs.
-func (p *process) announce(ctx context.Context, made bool, started func(cli.Started)) error {
+func (p *process) announce(ctx context.Context, made bool, log *slog.Logger, started func(cli.Started)) error {
 	n := p.nodes[0]
 	s := cli.Started{Node: n.GUID(), Pool: id.GUID(n.Pool().ID()), Name: n.Pool().Name}
 	for _, n := range p.nodes {
@@ -212,6 +214,12 @@ func (p *process) announce(ctx context.Context, made bool, started func(cli.Star
 			return err
 		}
 		s.Invite = text
+	}
+	soon, cancel := context.WithTimeout(ctx, tellAfter)
+	err := n.Ready(soon)
+	cancel()
+	if errors.Is(err, context.DeadlineExceeded) && log != nil {
+		log.Warn(service.Seeking(n))
 	}
 	for _, n := range p.nodes {
 		wait, cancel := context.WithTimeout(ctx, readyWait)

@@ -38,6 +38,15 @@ func (s *Service) await(ctx context.Context, op string) error {
 // isolated reports whether the node has found nobody since it started.
 func isolated(v node.View) bool { return v.State == "joining" || v.State == "settling" }
 
+// Seeking says whom a node looks for that has not found the others.
+func Seeking(n *node.Node) string {
+	v, err := n.View()
+	if err != nil {
+		return err.Error()
+	}
+	return seeking(v)
+}
+
 // maxNamed bounds the members that a warning names.
 const maxNamed = 8
 
