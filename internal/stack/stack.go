@@ -7,6 +7,9 @@
 // kbr.Upcalls); the stack hands each event to the part it is for: messages by
 // their kind, completions by the top byte of their ID, commands by type.
 //
+// A guard stands in front: see Guard. It traces stack.flood, stack.bad and
+// stack.shutout, with the peer and a count.
+//
 //	kinds   1–31 pastry · 64–95 dht · 96–103 roster · 104–111 stack
 //	IDs     2<<56 … dht
 package stack
@@ -45,6 +48,7 @@ type Node struct {
 	dht    *dht.Node
 	roster *roster.Roster
 	probe  *probe
+	guard  guard
 
 	readyEntry func(seq uint32) []byte
 	said       bool   // the roster has it that this node is ready
@@ -74,7 +78,7 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.Overlay.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{self: cfg.Self, roster: cfg.Roster, readyEntry: cfg.ReadyEntry}
+	n := &Node{self: cfg.Self, roster: cfg.Roster, readyEntry: cfg.ReadyEntry, guard: newGuard(cfg.Self.GUID)}
 	n.ring = pastry.New(cfg.Overlay, cfg.Self, cfg.Seed)
 	cfg.DHT.Self = cfg.Self
 	cfg.DHT.Seed = cfg.Seed
@@ -139,9 +143,23 @@ func (n *Node) Step(now machine.Time, ev machine.Event, out []machine.Effect) []
 	return n.after(now, out)
 }
 
+// Strike tells the stack of bad input that its host saw in its place, such as a
+// frame of a member that Decode refused: ten within a minute shut its sender out
+// for five.
+func (n *Node) Strike(now machine.Time, from id.GUID, what string, out []machine.Effect) []machine.Effect {
+	return n.guard.strike(now, from, what, out)
+}
+
+// Guard returns the counts of what was refused.
+func (n *Node) Guard() Guard { return n.guard.Guard }
+
 func (n *Node) receive(now machine.Time, ev machine.Event, out []machine.Effect) []machine.Effect {
 	if n.roster.Revoked(ev.From.GUID) {
 		return out // its links are being closed
+	}
+	out, ok := n.guard.admit(now, ev.From.GUID, ev.Msg.Kind(), out)
+	if !ok {
+		return out
 	}
 	switch k := ev.Msg.Kind(); {
 	case pastry.Owns(k):
