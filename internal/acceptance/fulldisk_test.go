@@ -14,26 +14,33 @@ import (
 	"atoll.example/atoll/internal/api"
 )
 
-// smallDisk mounts a file system of 320 MiB at a member's folder, which is what
-// a full disk needs to be real. Only root can; where it is required, as in CI,
-// not being able to is a failure.
-func smallDisk(t *testing.T, p *pool, i int) {
+// mount makes dir and puts a small file system there, which takes root. Where
+// that is required, as in CI, not being able to is a failure.
+func mount(t *testing.T, dir, options string) (done func()) {
 	t.Helper()
-	dir := filepath.Join(p.dir, fmt.Sprintf("n%d", i))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=320m,mode=0700", "tmpfs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", dir).CombinedOutput(); err != nil {
 		if os.Getenv("ATOLL_REQUIRE") == "all" {
 			t.Fatalf("required, but no small file system can be mounted: %v: %s", err, out)
 		}
 		t.Skipf("needs a small file system, which root can mount: %v: %s", err, out)
 	}
-	t.Cleanup(func() {
-		p.kill(i) // it holds files open there
+	return func() {
 		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
 			t.Errorf("umount: %v: %s", err, out)
 		}
+	}
+}
+
+// smallDisk gives a member a disk of 320 MiB, to be filled.
+func smallDisk(t *testing.T, p *pool, i int) {
+	t.Helper()
+	done := mount(t, filepath.Join(p.dir, fmt.Sprintf("n%d", i)), "size=320m,mode=0700")
+	t.Cleanup(func() {
+		p.kill(i) // it holds files open there
+		done()
 	})
 }
 

@@ -237,17 +237,16 @@ func refuseStarts(t *testing.T, p *pool) {
 	}
 }
 
-// refuseReadOnly: permissions do not bind root, for whom a folder under /proc is
-// one that nothing can be made in.
+// refuseReadOnly: permissions do not bind root, for whom a file system is mounted
+// that nobody can write to.
 func refuseReadOnly(t *testing.T, p *pool) {
-	dir := "/proc/atoll"
-	if os.Geteuid() != 0 {
-		dir = filepath.Join(p.dir, "read-only")
-		if err := os.Mkdir(dir, 0o500); err != nil {
-			t.Fatal(err)
-		}
+	dir := filepath.Join(p.dir, "read-only")
+	if os.Geteuid() == 0 {
+		defer mount(t, dir, "ro,size=1m")()
+	} else if err := os.Mkdir(dir, 0o500); err != nil {
+		t.Fatal(err)
 	}
-	p.refused(t, p.at(dir), refusal{"read-only", append([]string{"up"}, p.flags...), 1, "bad_dir", []string{"cannot be written"}})
+	p.refused(t, p.at(dir), refusal{"read-only", append([]string{"up"}, p.flags...), 1, "bad_dir", []string{dir, "cannot be written"}})
 }
 
 // refuseWithoutNode: every command that needs a node says how to get one.
