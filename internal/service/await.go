@@ -12,8 +12,9 @@ import (
 )
 
 // patience is how long an operation waits for a node that has just started to
-// find the others. Chosen by us: a start takes a second, a person waits ten.
-const patience = 10 * time.Second
+// find the others: as long as a put for its quorum (20-dht §3). A start takes a
+// second, that of a whole pool some more.
+const patience = 30 * time.Second
 
 // await returns when the node has found the ring, or says whom it looks for.
 func (s *Service) await(ctx context.Context, op string) error {
