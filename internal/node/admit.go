@@ -87,7 +87,7 @@ func (n *Node) admitted(node [32]byte, issue func(*ident.Issuer) (ident.Chain, b
 	if err != nil {
 		return ident.Refuse(err, wall).Encode(), nil
 	}
-	a.Handles = append(n.neighbours(seedHandles), n.self)
+	a.Handles = append(n.neighbours(seedHandles), n.link.handle())
 	return a.Encode(), nil
 }
 

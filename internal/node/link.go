@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -41,6 +42,27 @@ func (l *link) open(who *identity, self *id.Handle) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.who, l.self = who, self
+}
+
+// move gives this node's handle other addresses and returns the new one; nil if
+// there is no handle yet or nothing new.
+func (l *link) move(addrs []string) *id.Handle {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.self == nil || len(addrs) == 0 || slices.Equal(addrs, l.self.Addrs) {
+		return nil
+	}
+	h := *l.self
+	h.Addrs = addrs
+	l.self = &h
+	return l.self
+}
+
+// handle is this node's own.
+func (l *link) handle() *id.Handle {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.self
 }
 
 // know takes what handshakes need of the roster.

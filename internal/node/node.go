@@ -178,7 +178,7 @@ func (n *Node) transportConfig() (p2p.Config, error) {
 		Key:    ed25519.NewKeyFromSeed(seed[:]),
 		Listen: n.cfg.Listen, Announce: n.cfg.Announce, Loopback: n.cfg.Loopback,
 		NoQUIC: n.cfg.NoQUIC, NoRelay: n.cfg.NoRelay, NoHolePunch: n.cfg.NoHolePunch,
-		Known: strings.Fields(string(known)), Log: n.cfg.Log,
+		Known: strings.Fields(string(known)), Log: n.cfg.Log, OnAddrs: n.moved,
 	}, nil
 }
 
@@ -216,7 +216,9 @@ func (n *Node) openMachine() error {
 	dhtConfig.Sign, dhtConfig.Verify, dhtConfig.Usage = n.who.node.Sign, ident.Verify, n.st.Usage
 	n.stack, err = stack.New(stack.Config{
 		Self: n.self, Seed: binary.BigEndian.Uint64(seed[:]), Roster: members, Overlay: ring, DHT: dhtConfig,
-		ReadyEntry: func(seq uint32) []byte { return roster.ReadyEntry(n.who.pool.ID(), n.who.node, n.self, seq) },
+		ReadyEntry: func(seq uint32) []byte {
+			return roster.ReadyEntry(n.who.pool.ID(), n.who.node, n.stack.Ring().Self(), seq)
+		},
 	})
 	if err != nil {
 		return err
@@ -235,6 +237,7 @@ func (n *Node) openMachine() error {
 	n.disk = newDisk(n.st, n.loop.complete)
 	n.loop.start()
 	n.link.open(n.who, n.self)
+	n.moved() // while all this was made
 	if n.cfg.MDNS {
 		n.tr.Discover(n.who.pool.ID(), n.isMember)
 	}
@@ -345,6 +348,19 @@ func (n *Node) deliver(from *id.Handle, msg machine.Message, bulk bool) {
 func (n *Node) met(h *id.Handle) {
 	_ = n.loop.do(func(now machine.Time, _ int64, out []machine.Effect) []machine.Effect {
 		return n.stack.Met(now, h, out)
+	})
+}
+
+// moved tells the machine, and with it the others, that this node's addresses
+// have changed: it has found a relay, say. It is called by the transport, which
+// then greets those it is linked with anew.
+func (n *Node) moved() {
+	h := n.link.move(n.tr.Addrs())
+	if h == nil {
+		return
+	}
+	_ = n.loop.do(func(now machine.Time, _ int64, out []machine.Effect) []machine.Effect {
+		return n.stack.Moved(now, h, out)
 	})
 }
 

@@ -85,7 +85,7 @@ func (n *Node) Invite(t InviteTerms) (text string, expires time.Time, err error)
 	if _, err := rand.Read(token[:]); err != nil {
 		return "", time.Time{}, err
 	}
-	addrs := n.self.Addrs
+	addrs := n.link.handle().Addrs
 	for _, h := range n.neighbours(3) {
 		if len(addrs) < id.MaxAddrs && len(h.Addrs) > 0 {
 			addrs = append(addrs[:len(addrs):len(addrs)], h.Addrs[0])

@@ -92,7 +92,7 @@ func (n *Node) Table() (Table, error) {
 			hs := make([]*id.Handle, len(cells))
 			for col := range cells {
 				if hs[col] = cells[col].Primary; col == n.self.GUID.Digit(row) {
-					hs[col] = n.self
+					hs[col] = ring.Self()
 				}
 			}
 			t.Rows = append(t.Rows, hs)

@@ -240,6 +240,19 @@ func (e *EpochError) Error() string {
 	return fmt.Sprintf("others remember boot epoch %d of this node", e.Seen)
 }
 
+// Moved tells the others that this node has other addresses: h differs from its
+// handle so far in these only.
+func (n *Node) Moved(now machine.Time, h *id.Handle, out []machine.Effect) []machine.Effect {
+	n.self = h
+	n.ring.Moved(h)
+	if n.said {
+		if _, err := n.roster.Add(n.readyEntry(n.NextSeq())); err != nil {
+			return append(out, machine.Effect{Kind: machine.Halt, Err: err})
+		}
+	}
+	return n.after(now, out)
+}
+
 // NextSeq numbers this node's next word in the roster.
 func (n *Node) NextSeq() uint32 {
 	n.seq++

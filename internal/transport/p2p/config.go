@@ -29,9 +29,11 @@ const (
 	// not the one written on.
 	idleTime  = 10 * time.Minute
 	spareTime = 30 * time.Second
-	// upgradeTime is the pause between attempts to replace a relayed path by
-	// a direct one when addresses for that are known.
-	upgradeTime = time.Minute
+	// firstUpgrade and upgradeTime bound the pause between attempts to replace
+	// a relayed path by a direct one: at first both sides may be new, and do
+	// not know yet where they appear outside.
+	firstUpgrade = 5 * time.Second
+	upgradeTime  = time.Minute
 	// bulkIdle ends a bulk stream that carried nothing.
 	bulkIdle = time.Minute
 	// turnTime is how long frames of a new link wait for the end of the old.

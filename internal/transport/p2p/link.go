@@ -238,12 +238,13 @@ func (l *link) read() {
 			continue
 		}
 		l.used.Store(since())
-		if !p.takeTurn(l) {
+		from := p.takeTurn(l)
+		if from == nil {
 			return
 		}
 		t.stats.controlIn.Add(1)
 		t.stats.controlBytesIn.Add(uint64(len(f)))
-		t.host.Receive(l.h, false, f)
+		t.host.Receive(from, false, f)
 	}
 }
 
@@ -257,13 +258,13 @@ func (p *remote) movedOn(l *link) {
 
 // takeTurn makes l the link that is delivered from, once the one before has
 // been read to its end, was of an earlier boot, or has had time enough. It
-// returns false if l ends first.
-func (p *remote) takeTurn(l *link) bool {
+// returns who speaks, as this boot of it has said last; nil if l ends first.
+func (p *remote) takeTurn(l *link) *id.Handle {
 	p.mu.Lock()
 	old := p.turn
 	if old == l && !l.movedOn {
-		p.mu.Unlock()
-		return true
+		defer p.mu.Unlock()
+		return p.speaker(l)
 	}
 	if old != nil && old != l && !old.movedOn && old.h.Epoch >= l.h.Epoch {
 		p.mu.Unlock()
@@ -273,7 +274,7 @@ func (p *remote) takeTurn(l *link) bool {
 		case <-timer.C:
 		case <-l.done:
 			timer.Stop()
-			return false
+			return nil
 		}
 		timer.Stop()
 		p.mu.Lock()
@@ -282,8 +283,17 @@ func (p *remote) takeTurn(l *link) bool {
 	if l.movedOn {
 		l.movedOn, l.moved = false, make(chan struct{})
 	}
-	p.mu.Unlock()
-	return true
+	defer p.mu.Unlock()
+	return p.speaker(l)
+}
+
+// speaker is the handle of l's far end, with the addresses of its last
+// handshake on any link. p.mu is held.
+func (p *remote) speaker(l *link) *id.Handle {
+	if p.own != nil && p.own.GUID == l.h.GUID && p.own.Epoch == l.h.Epoch {
+		return p.own
+	}
+	return l.h
 }
 
 // writeBulk sends bulk frames on a stream of its own until it has been idle

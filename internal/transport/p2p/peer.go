@@ -39,6 +39,7 @@ type remote struct {
 	until    time.Time // refused is taken for granted until then
 	used     time.Time // last Send, link or dial
 	upgraded time.Time // last attempt to get off a relayed path
+	upgrades int       // such attempts since the path is relayed
 	pinned   int       // reasons to keep an idle link: reservations
 	noUDP    bool      // QUIC to it has failed
 }
@@ -314,7 +315,11 @@ func (t *Transport) connect(p *remote, addrs []string) error {
 
 // upgrade tries to get from a relayed path to a direct one. p.mu is held.
 func (p *remote) upgrade(now time.Time) {
-	if len(p.links) == 0 || !p.links[0].relayed || now.Sub(p.upgraded) < upgradeTime {
+	if len(p.links) == 0 || !p.links[0].relayed {
+		p.upgrades = 0
+		return
+	}
+	if now.Sub(p.upgraded) < min(upgradeTime, firstUpgrade<<min(p.upgrades, 10)) {
 		return
 	}
 	direct := slices.DeleteFunc(p.addrs(), func(a string) bool {
@@ -326,6 +331,7 @@ func (p *remote) upgrade(now time.Time) {
 		return
 	}
 	p.upgraded = now
+	p.upgrades++
 	go func() {
 		defer p.t.wg.Done()
 		if inbound { // the side that DCUtR begins with

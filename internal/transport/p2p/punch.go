@@ -154,12 +154,13 @@ func (t *Transport) onRelay(p peer.ID) bool {
 
 // overQUIC moves the connection with a relay from TCP to QUIC. Holes are punched
 // for QUIC, from the socket we listen on; where that appears outside can only
-// be told by one who is reached from it, and only traffic keeps it there.
+// be told by one who is reached from it, and only traffic keeps it there. What
+// runs over the old connection breaks and begins anew, once.
 func (t *Transport) overQUIC(ctx context.Context, p *remote) error {
 	if !t.punches() {
 		return nil
 	}
-	if slices.ContainsFunc(t.swarm.ConnsToPeer(p.pid), func(c network.Conn) bool { return isQUIC(c.RemoteMultiaddr()) || relaying(c) }) {
+	if slices.ContainsFunc(t.swarm.ConnsToPeer(p.pid), func(c network.Conn) bool { return kindOf(c.RemoteMultiaddr()) == kindQUIC }) {
 		return nil
 	}
 	p.mu.Lock()

@@ -201,6 +201,31 @@ func (t *Transport) tellAddrs() {
 	t.nat.mu.Unlock()
 	if changed && t.cfg.OnAddrs != nil {
 		t.cfg.OnAddrs()
+		t.greet()
+	}
+}
+
+// greet opens a new link beside the one to each peer, so that they hear what
+// the host now says in a handshake. The old ones fall idle.
+func (t *Transport) greet() {
+	for _, p := range t.allPeers() {
+		p.mu.Lock()
+		var conn network.Conn
+		if len(p.links) > 0 {
+			conn = p.links[0].conn
+		}
+		p.mu.Unlock()
+		if conn == nil || !t.enter() {
+			continue
+		}
+		go func() {
+			defer t.wg.Done()
+			ctx, cancel := context.WithTimeout(t.ctx, t.times.shake)
+			defer cancel()
+			if _, err := t.shake(ctx, conn); err != nil {
+				t.log.Debug("a peer was not told of new addresses", "peer", conn.RemotePeer().String(), "err", err)
+			}
+		}()
 	}
 }
 

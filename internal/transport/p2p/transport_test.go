@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -257,6 +258,27 @@ func TestIdentifyTellsLittle(t *testing.T) {
 	for _, a := range v.tr.h.Peerstore().Addrs(m.ID()) {
 		if v.tr.gate.InterceptAddrDial(m.ID(), a) {
 			t.Errorf("would dial %s", a)
+		}
+	}
+}
+
+// TestGreet changes a node's addresses while it is linked: the other hears of
+// it at once, and frames go on in order.
+func TestGreet(t *testing.T) {
+	a, ta := member(t, 1, "lagoon", Config{})
+	b, tb := member(t, 2, "lagoon", Config{})
+	exchange(t, b, tb, a, "hello")
+	exchange(t, a, ta, b, "hello yourself")
+	more := append([]string{loopNet{}.Nowhere()}, ta.Addrs()...)
+	a.SetHandle(1, more)
+	ta.greet()
+	transporttest.Until(t, "a second link", func() bool { return len(tb.Links()) == 2 })
+	for _, frame := range []string{"I have moved", "as I said"} {
+		if err := ta.Send(b.Handle(), false, []byte(frame)); err != nil {
+			t.Fatal(err)
+		}
+		if g := b.Next(t); string(g.Frame) != frame || !slices.Equal(g.From.Addrs, more) {
+			t.Fatalf("%q from %q", g.Frame, g.From.Addrs)
 		}
 	}
 }
