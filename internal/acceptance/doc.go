@@ -4,5 +4,6 @@
 //
 //	go test ./internal/acceptance -run Survival -full -v -timeout 30m
 //
-// Everything binds to loopback, and every process is ended by its pid.
+// Everything binds to loopback, and every process is ended by its pid. Full disks
+// are small file systems, which take root to mount.
 package acceptance
