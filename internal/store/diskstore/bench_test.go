@@ -16,6 +16,7 @@ import (
 
 	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/store/storetest"
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -87,7 +88,10 @@ func benchPut(b *testing.B, o Options, size, n int) {
 		return s.Apply(b.Context(), store.Batch{Ops: []store.Op{op}})
 	})
 	logical := float64(b.N * size)
-	if err := s.Close(); err != nil { // the last flush counts, too
+	if err := s.table.Flush(); err != nil { // else the last memtable would not count
+		b.Error(err)
+	}
+	if err := s.Close(); err != nil {
 		b.Error(err)
 	}
 	b.ReportMetric(float64(fs.bytes.Load())/logical, "B/B")
@@ -152,6 +156,36 @@ func BenchmarkPut(b *testing.B) {
 	for _, c := range []struct{ size, callers int }{{4 << 10, 1}, {4 << 10, 4}, {4 << 10, 16}, {4 << 10, 64}, {1 << 20, 1}, {1 << 20, 16}} {
 		b.Run(fmt.Sprintf("%dKiB/callers=%d", c.size>>10, c.callers), func(b *testing.B) {
 			benchPut(b, Options{}, c.size, c.callers)
+		})
+	}
+}
+
+// BenchmarkPutPebble is Pebble alone with its defaults, a synced Set for each
+// block: the limit of a tree of tables.
+func BenchmarkPutPebble(b *testing.B) {
+	const size = 4 << 10
+	for _, n := range []int{1, 64} {
+		b.Run(fmt.Sprintf("%dKiB/callers=%d", size>>10, n), func(b *testing.B) {
+			fs := &countingFS{FS: vfs.Default}
+			db, err := pebble.Open(b.TempDir(), &pebble.Options{FS: fs, Logger: &logger{}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			device := deviceBytes()
+			v := storetest.Value(1, size)
+			b.SetBytes(size)
+			callers(b, n, func(i uint64) error {
+				g := storetest.GUID(i * 0x9e3779b97f4a7c15)
+				return db.Set(g[:], v, pebble.Sync)
+			})
+			if err := db.Flush(); err != nil { // else the last memtable would not count
+				b.Error(err)
+			}
+			if err := db.Close(); err != nil {
+				b.Error(err)
+			}
+			b.ReportMetric(float64(fs.bytes.Load())/float64(b.N*size), "B/B")
+			b.ReportMetric(float64(deviceBytes()-device)/float64(b.N*size), "disk-B/B")
 		})
 	}
 }
