@@ -214,14 +214,14 @@ func BenchmarkPlain(b *testing.B) {
 	}
 }
 
-// BenchmarkThreshold puts blocks of one size inline and in files, to find the
+// BenchmarkThreshold puts blocks of one size into segments and into files, to find the
 // size from which a file is cheaper.
 func BenchmarkThreshold(b *testing.B) {
 	for _, size := range []int{32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20} {
-		for _, where := range []string{"inline", "file"} {
+		for _, where := range []string{"segment", "file"} {
 			b.Run(fmt.Sprintf("%dKiB/%s", size>>10, where), func(b *testing.B) {
 				o := Options{Threshold: size}
-				if where == "inline" {
+				if where == "segment" {
 					o.Threshold = size + 1
 				}
 				benchPut(b, o, size, 16)
