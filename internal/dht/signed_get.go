@@ -111,6 +111,9 @@ func (op *signedGet) answer(p *peer, a *signedAnswer, m machine.Message) {
 			break
 		}
 		a.state, a.quorum = m.state, m.quorum
+		if op.writing {
+			break // what is answered is the version that is being brought to W
+		}
 		for i := range m.recs {
 			op.consider(p, a, &m.recs[i])
 		}

@@ -144,8 +144,12 @@ func newDHTRun(cfg DHTConfig) (*dhtRun, error) {
 	if cfg.Encode {
 		ec.Decode = stack.Decode
 	}
+	ec.OnTrace = r.evicted
 	if cfg.Log != nil {
-		ec.OnTrace = func(n Ref, ev trace.Event) { logTrace(cfg.Log, r.e, n, ev) }
+		ec.OnTrace = func(n Ref, ev trace.Event) {
+			logTrace(cfg.Log, r.e, n, ev)
+			r.evicted(n, ev)
+		}
 		ec.OnMessage = func(from, to Ref, m machine.Message) { logMessage(cfg.Log, r.e, from, to, m) }
 	}
 	swarm := machine.NewRand(cfg.Seed, id.GUID{}, "sim/swarm")

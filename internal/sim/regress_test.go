@@ -79,7 +79,7 @@ func TestRegressConfigs(t *testing.T) {
 	}{
 		{"grow", grow, []uint64{1, 2}},
 		{"one", one, []uint64{1, 5, 6}},
-		{"late", late, []uint64{4, 9}},
+		{"late", late, []uint64{4, 9, 80, 93}},
 		{"lost", lost, []uint64{2}},
 	} {
 		for _, seed := range c.seeds {

@@ -3,12 +3,14 @@ package sim
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/zeebo/blake3"
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/store"
+	"atoll.example/atoll/internal/trace"
 )
 
 // The set checker knows what clients were promised and what is on every disk.
@@ -182,13 +184,42 @@ type regModel struct {
 	owner  [32]byte
 	salt   []byte
 	guid   id.GUID
-	stable bool // no member came or went: then it is a register
+	stable bool // no member came or went by anybody's view: then it is a register
 
 	ackedSeq uint64                // highest acknowledged
 	readSeq  uint64                // highest that a read has returned
 	values   map[uint64][][32]byte // hashes issued, by seq
 	acked    map[uint64][32]byte   // hash acknowledged, by seq
 	seen     map[Ref]uint64        // highest seq each client read
+}
+
+// evicted ends the stability of the signed blocks whose set a node has left, or
+// has lost sight of, by n's own view: no fault needs to have been injected for
+// that, delays and losses suffice.
+func (r *dhtRun) evicted(n Ref, ev trace.Event) {
+	if ev.Kind != "dht.gone" {
+		return
+	}
+	for _, m := range r.reg.regs {
+		if !m.stable {
+			continue
+		}
+		for _, g := range r.nearest(m.guid, r.cfg.K) {
+			m.stable = m.stable && g != ev.Peer && g != r.e.Handle(n).GUID
+		}
+	}
+}
+
+// nearest are the count running nodes nearest to key: its set.
+func (r *dhtRun) nearest(key id.GUID, count int) []id.GUID {
+	var gs []id.GUID
+	for n := 1; n < len(r.peers); n++ {
+		if r.peers[n].state == running {
+			gs = append(gs, r.e.Handle(Ref(n)).GUID)
+		}
+	}
+	slices.SortFunc(gs, func(a, b id.GUID) int { return id.CmpDist(key, a, b) })
+	return gs[:min(count, len(gs))]
 }
 
 // forked reports whether the owner's devices ever gave two values to one seq:
