@@ -26,7 +26,8 @@ checks the folder, and exits 4 if that is well.
 one needs to read, and remove, one's files from elsewhere. Keep the file as safe
 as the keys. --restore puts it back into a folder on which no node runs.
 --accept-disk lets a node start again on a disk that failed; every block is
-checked before it serves.`,
+checked before it serves. A store whose index is damaged is set aside: it stays
+in the folder as store.damaged-TIME, and the node fetches its copies anew.`,
 		Example: `
 			atoll doctor
 			atoll doctor --backup /media/usb/atoll.backup

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"time"
 
 	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/roster"
 	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/store/diskstore"
 )
@@ -33,7 +36,7 @@ func BackupFolder(dir, path string) error {
 // Examine looks at a folder on which no node runs. With acceptDisk it reads
 // back the whole store of a node that stopped after a disk error, drops what
 // does not pass its checksum (the others have it), and lets the node start
-// again.
+// again. A store whose index is damaged it sets aside under another name.
 func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error) {
 	h, err := openHome(dir)
 	if err != nil {
@@ -53,19 +56,21 @@ func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error
 	if err != nil {
 		return []Finding{{Check: "identity", Detail: err.Error(), Fix: "restore the member from a backup: atoll doctor --restore FILE"}}, nil
 	}
+	if f, bad := h.membershipEnded(who); bad {
+		return []Finding{f}, nil
+	}
 	leaf := who.chain.Leaf()
 	found := []Finding{{Check: "identity", OK: true, Detail: fmt.Sprintf("%s %q of pool %q", leaf.Role, leaf.Name, who.pool.Name)}}
 	pool := who.pool.ID()
 	st, err := diskstore.Open(h.path(storeDir), diskstore.Options{Pool: pool[:8], AcceptFailed: acceptDisk})
 	if err != nil {
-		f := Finding{Check: "store", Detail: err.Error(), Fix: "see the message"}
-		if errors.Is(err, diskstore.ErrNotAccepted) {
-			f.Fix = "check the disk (smartctl, dmesg); then: atoll doctor --accept-disk"
-		}
-		return append(found, f), nil
+		return h.badStore(found, err, acceptDisk)
 	}
-	defer func() { _ = st.Close() }() // what was written is synced
 	good, bad, err := readBack(ctx, st, acceptDisk)
+	_ = st.Close() // what was written is synced
+	if errors.Is(err, store.ErrCorrupt) {
+		return h.badStore(found, fmt.Errorf("%w: %w", diskstore.ErrDamaged, err), acceptDisk)
+	}
 	if err != nil {
 		return found, err
 	}
@@ -76,6 +81,50 @@ func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error
 		f.Detail += " and dropped: copies are made again from the other members when the node runs"
 	case bad > 0:
 		f.Fix = "atoll doctor --accept-disk drops them; copies are made again when the node runs"
+	}
+	return append(found, f), nil
+}
+
+// membershipEnded says so if the member has left or, as far as this folder knows,
+// was revoked.
+func (h *home) membershipEnded(who *identity) (f Finding, ended bool) {
+	if h.has(leftFile) {
+		return Finding{Check: "identity", Detail: ErrLeft.Text, Fix: "ask an admin for a new invite, then: atoll join INVITE"}, true
+	}
+	r := roster.New(roster.Config{Self: who.node.GUID()}, who.pool)
+	b, err := h.read(rosterFile)
+	if err == nil && b != nil {
+		_ = r.Restore(b) // what is not usable is asked for again when the node runs
+	}
+	if err := r.CheckChain(who.chain); err != nil {
+		return Finding{Check: "identity", Detail: "this node's " + err.Error(), Fix: "ask an admin for an invite, then in another folder: atoll join INVITE --dir"}, true
+	}
+	return f, false
+}
+
+// badStore words why a store does not open. One whose index is damaged is set
+// aside with acceptDisk: the next start makes a new one.
+func (h *home) badStore(found []Finding, err error, acceptDisk bool) ([]Finding, error) {
+	f := Finding{Check: "store", Detail: err.Error(), Fix: "see the message"}
+	switch {
+	case errors.Is(err, diskstore.ErrNotAccepted):
+		f.Fix = "check the disk (smartctl, dmesg); then: atoll doctor --accept-disk"
+	case errors.Is(err, diskstore.ErrDamaged) && acceptDisk:
+		aside := h.path(storeDir) + ".damaged-" + time.Now().UTC().Format("20060102T150405Z")
+		err := os.Rename(h.path(storeDir), aside)
+		if err == nil {
+			err = syncDir(h.dir)
+		}
+		if err != nil {
+			return found, err
+		}
+		f = Finding{
+			Check: "store", OK: true,
+			Detail: "its index was damaged: set aside as " + aside + "; the next start makes an empty one and fetches the copies from the other members",
+			Fix:    "atoll up (with --limit, if it had one); delete the old folder once atoll status says that all is safe",
+		}
+	case errors.Is(err, diskstore.ErrDamaged):
+		f.Fix = "check the disk (smartctl, dmesg); then: atoll doctor --accept-disk, which sets the store aside; the next start fetches the copies anew from the others"
 	}
 	return append(found, f), nil
 }

@@ -22,6 +22,7 @@ const (
 
 	knownFile   = "known"      // addresses of the invite, as text: may be dialled although private
 	portFile    = "port"       // on which the node listens unless told otherwise
+	leftFile    = "left"       // the member here has left its pool
 	pendingFile = "joining"    // pool of a join that has begun; of no account once there is a member
 	memberFile  = "member"     // pool record and certificate chain
 	rosterFile  = "roster"     // entries of the roster
@@ -40,6 +41,8 @@ var (
 	ErrNoWrite = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be written"}
 	ErrInUse   = &Fault{FaultCode: "dir_in_use", Text: "another atoll process runs on this folder"}
 	ErrFailed  = &Fault{FaultCode: "disk_failed", Text: "the node stopped here after a disk error"}
+	ErrDamaged = &Fault{FaultCode: "disk_failed", Text: "the index of this node's store is damaged"}
+	ErrLeft    = &Fault{FaultCode: "not_member", Text: "the member in this folder has left its pool"}
 	ErrJumped  = &Fault{FaultCode: "internal", Text: "this node has run before from a later copy of its folder; it now counts on from there: start it again"}
 	ErrMember  = &Fault{FaultCode: "bad_dir", Text: "the folder belongs to a member of a pool already"}
 	ErrPending = &Fault{FaultCode: "bad_dir", Text: "a join began here and has not succeeded"}
@@ -138,6 +141,14 @@ func (h *home) member() error {
 		return h.pending()
 	}
 	return fmt.Errorf("%s: %w", h.dir, ErrNotMade)
+}
+
+// current refuses a folder whose member has left its pool, too.
+func (h *home) current() error {
+	if err := h.member(); err != nil || !h.has(leftFile) {
+		return err
+	}
+	return fmt.Errorf("%s: %w: to come back, ask an admin for a new invite and run \"atoll join INVITE\", here or in another folder (--dir)", h.dir, ErrLeft)
 }
 
 // pending words ErrPending.

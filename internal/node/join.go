@@ -193,5 +193,8 @@ func (n *Node) joined(a *ident.JoinAnswer) error {
 	if err := n.home.saveMembership(n.who); err != nil {
 		return err
 	}
+	if err := n.home.remove(leftFile); err != nil {
+		return err
+	}
 	return n.home.remove(pendingFile)
 }

@@ -90,13 +90,15 @@ func Create(ctx context.Context, cfg Config, p PoolParams) (*Node, error) {
 }
 
 // Open starts the member that the folder holds. Errors are ErrNotMade if it holds
-// none, ErrPending if a join has begun there and not succeeded.
+// none, ErrPending if a join has begun there and not succeeded, ErrLeft if the
+// member has left.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
-	return begin(ctx, cfg, (*home).member, func(n *Node) error { return n.home.membership(n.who) })
+	return begin(ctx, cfg, (*home).current, func(n *Node) error { return n.home.membership(n.who) })
 }
 
 // Join joins a pool by an invite and starts. In the folder of a member of that pool
-// it is Open, and looks for the others at the invite's addresses too. A join that
+// it is Open, and looks for the others at the invite's addresses too; of one who has
+// left it, it joins anew. A join that
 // fails leaves keys and a note of it: the answer may have been lost and the invite
 // burnt, which then admits these keys alone. Joining again, by this invite or
 // another, goes on with them.
@@ -118,6 +120,9 @@ func Join(ctx context.Context, cfg Config, invite string) (*Node, error) {
 			}
 			if n.who.pool.ID() != v.Pool {
 				return fmt.Errorf("%s: %w, and of another one than the invite is for; choose another folder with --dir", n.home.dir, ErrMember)
+			}
+			if n.home.has(leftFile) {
+				return n.join(ctx, v)
 			}
 			n.search = v
 			return nil
@@ -190,6 +195,9 @@ func (n *Node) openStore() error {
 	})
 	if errors.Is(err, diskstore.ErrNotAccepted) {
 		return fmt.Errorf("%w: %w; check the disk, then start once with: atoll doctor --accept-disk", ErrFailed, err)
+	}
+	if errors.Is(err, diskstore.ErrDamaged) {
+		return fmt.Errorf("%w: %w; check the disk, then run: atoll doctor --accept-disk, which sets the store aside; the next start fetches the copies anew from the others", ErrDamaged, err)
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"time"
@@ -128,13 +127,18 @@ func (n *Node) Revoke(target id.GUID, reason string) error {
 }
 
 // Leave hands the ring over and signs off for good. The blocks have been handed
-// over before (Drain).
-func (n *Node) Leave(ctx context.Context) error {
+// over before (Drain). Once the others can hear of it there is no way back, so it
+// does not end early.
+func (n *Node) Leave() error {
 	err := n.withRoster(func(r *roster.Roster) error {
 		_, err := r.Add(roster.LeftEntry(n.who.pool.ID(), n.who.node, n.self.Epoch, n.stack.NextSeq()))
 		return err
 	})
 	if err != nil {
+		return err
+	}
+	// The word is out: the folder is a member's no more, whatever comes now.
+	if err := n.home.write(leftFile, nil); err != nil {
 		return err
 	}
 	err = n.loop.do(func(now machine.Time, _ int64, out []machine.Effect) []machine.Effect {
@@ -143,10 +147,15 @@ func (n *Node) Leave(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	enough := time.NewTimer(leaveWait)
+	defer enough.Stop()
 	select {
 	case <-n.left:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-enough.C: // the others find out by themselves
 	}
+	return nil
 }
+
+// leaveWait bounds how long a node that leaves waits for its neighbours to take
+// its arc over.
+const leaveWait = 10 * time.Second

@@ -54,6 +54,10 @@ func TestRevokedIsTold(t *testing.T) {
 	} else {
 		told(err)
 	}
+	found, err := Examine(ctx, down.cfg.Dir, false)
+	if err != nil || len(found) != 1 || found[0].OK || !strings.Contains(found[0].Detail, "laptop stolen") {
+		t.Fatalf("doctor of a revoked node: %+v, %v", found, err)
+	}
 }
 
 // TestFalseRefusal: a member that refuses a node without grounds stops it from

@@ -189,7 +189,7 @@ func (s *Service) Leave(ctx context.Context, _ api.LeaveRequest, report api.Repo
 	if err != nil {
 		return api.LeaveResult{}, err
 	}
-	if err := s.n.Leave(ctx); err != nil {
+	if err := s.n.Leave(); err != nil {
 		return api.LeaveResult{}, err
 	}
 	if s.leaving != nil {

@@ -40,6 +40,11 @@ const (
 // wraps store.ErrFailed.
 var ErrNotAccepted = fmt.Errorf("%w, and the disk was not accepted since", store.ErrFailed)
 
+// ErrDamaged is returned by Open for a store whose index cannot be read: Pebble's
+// own files fail their checks or are gone. Its blocks may be whole, but nothing
+// says which is which.
+var ErrDamaged = errors.New("the index of the store is damaged")
+
 // folder is a store's directory, locked by us.
 type folder struct {
 	fs   vfs.FS
@@ -236,7 +241,7 @@ func (d *folder) makeFolders() error {
 	}
 	if (hasBlocks || hasSegments) && !hasMeta {
 		// Every block file would be an orphan and be swept.
-		return fmt.Errorf("%w: its records (%s) are gone, its blocks are not", store.ErrFormat, metaName)
+		return fmt.Errorf("%w: %w: its records (%s) are gone, its blocks are not", ErrDamaged, store.ErrFormat, metaName)
 	}
 	// meta before the others, each durable, so that a crash between cannot look
 	// like that.

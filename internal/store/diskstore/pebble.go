@@ -3,6 +3,7 @@ package diskstore
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"atoll.example/atoll/internal/store"
@@ -37,7 +38,7 @@ func (s *Store) openTable() (t *table, err error) {
 	s.guard.Store(g)
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("pebble: %v", p)
+			err = fmt.Errorf("%w: pebble: %v", ErrDamaged, p)
 		}
 	}()
 	cache := pebble.NewCache(s.opts.Cache)
@@ -69,7 +70,10 @@ func (s *Store) openTable() (t *table, err error) {
 	t.DB, err = pebble.Open(s.folder.path(metaName), o)
 	if err != nil {
 		if serr := t.sound(); serr != nil {
-			err = fmt.Errorf("%w: %w", serr, err)
+			return nil, fmt.Errorf("%w: %w", serr, err)
+		}
+		if !isTransient(err) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		return nil, err
 	}
@@ -78,6 +82,12 @@ func (s *Store) openTable() (t *table, err error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// isTransient reports that opening Pebble failed for a cause outside its files.
+// Of what is inside them it has too many errors, of no common kind.
+func isTransient(err error) bool {
+	return isNoSpace(err) || isReadOnly(err) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // sound returns why what Pebble reported as done may not be, if so.

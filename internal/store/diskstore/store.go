@@ -95,8 +95,8 @@ var _ store.Store = (*Store)(nil)
 
 // Open opens the store in dir, and makes one if dir is new or empty. Errors:
 // store.ErrInUse, store.ErrFormat (not ours, another pool, a newer format),
-// ErrNotAccepted, store.ErrFull (no room for a store); each wrapped with what
-// a user should know.
+// ErrNotAccepted, ErrDamaged, store.ErrFull (no room for a store); each wrapped
+// with what a user should know.
 func Open(dir string, o Options) (*Store, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -123,6 +123,9 @@ func Open(dir string, o Options) (*Store, error) {
 	s.space = newSpace(o.FS, dir)
 	if err := s.start(); err != nil {
 		_ = f.close()
+		if pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
 		return nil, fmt.Errorf("diskstore: %w", explain(dir, err))
 	}
 	s.run()
@@ -201,7 +204,7 @@ func (s *Store) limit() (int64, error) {
 			if n, err := count(); err != nil {
 				return 0, err
 			} else if n > 0 {
-				return 0, fmt.Errorf("%w: %d files of blocks are there, their records are gone", store.ErrFormat, n)
+				return 0, fmt.Errorf("%w: %w: %d files of blocks are there, their records are gone", ErrDamaged, store.ErrFormat, n)
 			}
 		}
 	}

@@ -1,0 +1,128 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"atoll.example/atoll/internal/roster"
+	"atoll.example/atoll/internal/seal"
+	"atoll.example/atoll/internal/store/diskstore"
+)
+
+// TestLeaveEndsMembership: the folder of a member that has left starts no more,
+// and says what to do; the others list it as one that has left. A new invite makes
+// it a member again.
+func TestLeaveEndsMembership(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	p := startPool(t, 3)
+	gone := p.nodes[2]
+	if err := gone.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	p.until(ctx, "the others to hear of it", func() bool {
+		for _, n := range p.nodes[:2] {
+			v, err := n.View()
+			if m, _ := v.Member(gone.GUID()); err != nil || m.Status != roster.Left || v.Members != 2 {
+				return false
+			}
+		}
+		return true
+	})
+	_, err := Open(ctx, gone.cfg)
+	var f *Fault
+	if !errors.As(err, &f) || f != ErrLeft || !strings.Contains(err.Error(), "atoll join INVITE") {
+		t.Fatalf("a member that has left starts: %v", err)
+	}
+	found, err := Examine(ctx, gone.cfg.Dir, false)
+	if err != nil || len(found) != 1 || found[0].OK || found[0].Detail != ErrLeft.Text {
+		t.Fatalf("doctor of a member that has left: %+v, %v", found, err)
+	}
+	invite, _, err := p.nodes[0].Invite(InviteTerms{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []func() (*Node, error){
+		func() (*Node, error) { return Join(ctx, gone.cfg, invite) },
+		func() (*Node, error) { return Open(ctx, gone.cfg) },
+	} {
+		n, err := again()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.nodes[2] = n
+		if err := n.Ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+		p.until(ctx, "it to be counted again", func() bool {
+			v, err := p.nodes[1].View()
+			return err == nil && v.Members == 3
+		})
+		n.Close()
+	}
+}
+
+// TestDamagedStore: a node whose index is damaged says what to do; doctor sets the
+// store aside and keeps it, and the node fetches its copies anew.
+func TestDamagedStore(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	p := startPool(t, 3)
+	block := seal.Header{Kind: seal.KindRaw, Suite: seal.Clear}.Append(nil)
+	block = append(block, bytes.Repeat([]byte("low water "), 5_000)...)
+	g := seal.BlockGUID(block)
+	if _, err := p.nodes[0].PutBlock(ctx, g, block, [16]byte{1}, PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	p.until(ctx, "the third copy", func() bool { return p.nodes[2].Usage().Blocks == 1 })
+	sick := p.nodes[2]
+	sick.Close()
+	manifests, err := filepath.Glob(filepath.Join(sick.cfg.Dir, "store", "meta", "MANIFEST-*"))
+	if err != nil || len(manifests) == 0 {
+		t.Fatalf("no manifest: %v", err)
+	}
+	for _, m := range manifests {
+		b, err := os.ReadFile(m)
+		if err == nil {
+			b[len(b)/2] ^= 1
+			err = os.WriteFile(m, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = Open(ctx, sick.cfg)
+	if !errors.Is(err, ErrDamaged) || !errors.Is(err, diskstore.ErrDamaged) || !strings.Contains(err.Error(), "--accept-disk") {
+		t.Fatalf("start on a damaged index: %v", err)
+	}
+	store := func(accept bool) Finding {
+		t.Helper()
+		found, err := Examine(ctx, sick.cfg.Dir, accept)
+		if err != nil || found[len(found)-1].Check != "store" {
+			t.Fatalf("doctor: %+v, %v", found, err)
+		}
+		return found[len(found)-1]
+	}
+	if f := store(false); f.OK || !strings.Contains(f.Fix, "--accept-disk") {
+		t.Fatalf("doctor: %+v", f)
+	}
+	if f := store(true); !f.OK || !strings.Contains(f.Detail, "set aside as ") {
+		t.Fatalf("doctor --accept-disk: %+v", f)
+	}
+	if kept, err := filepath.Glob(filepath.Join(sick.cfg.Dir, "store.damaged-*", "FORMAT")); err != nil || len(kept) != 1 {
+		t.Fatalf("the damaged store is not kept: %v, %v", kept, err)
+	}
+	again, err := Open(ctx, sick.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.nodes[2] = again
+	p.until(ctx, "its copy to be back", func() bool { return again.Usage().Blocks == 1 })
+}
