@@ -32,3 +32,29 @@ func TestRestart(t *testing.T) {
 		t.Logf("pool of %d: ready %s after it started again", num, time.Since(begin))
 	}
 }
+
+// TestAllTablesLost: members that have all been restored from backups hold no
+// table; they find one another by the roster and are the ring again.
+func TestAllTablesLost(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	p := startPool(t, 3)
+	for _, n := range p.nodes {
+		n.Close()
+		if err := os.Remove(n.home.path(tableFile)); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	for i, n := range p.nodes {
+		again, err := Open(ctx, n.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.nodes[i] = again
+	}
+	for i, n := range p.nodes {
+		if err := n.Ready(ctx); err != nil {
+			t.Fatalf("member %d: %v", i, err)
+		}
+	}
+}

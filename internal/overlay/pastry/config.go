@@ -53,6 +53,10 @@ type Config struct {
 	// SettleWait is how long a joiner waits for all its leaves to answer
 	// before half of each side will do. 4 s.
 	SettleWait machine.Duration
+	// Member says that this node was on the ring in an earlier life, whatever
+	// became of its table: if it reaches nobody who is ready it is the ring
+	// again. A newcomer never is. Default: false.
+	Member bool
 	// AloneAfter is when a restarted member that reached nobody serves. 2 s.
 	AloneAfter machine.Duration
 	// LeaveWait bounds a leave. 10 s.

@@ -47,8 +47,9 @@ func (n *Node) Start(now machine.Time, seeds []*id.Handle, saved []byte, creator
 	n.state = Joining
 	n.join = joining{since: now, backoff: firstBackoff}
 	n.set(tSweep, 0, machine.Minute)
+	n.everAdmit = n.cfg.Member
 	remembered := n.restore(saved)
-	n.join.restart = remembered > 0
+	n.join.restart = remembered > 0 || n.cfg.Member
 	for _, h := range seeds {
 		if h.GUID == n.me {
 			continue

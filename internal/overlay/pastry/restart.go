@@ -169,7 +169,6 @@ func (n *Node) restore(b []byte) int {
 			}
 		}
 	}
-	// A table with nodes in it: this node may have admitted and granted.
-	n.everAdmit = count > 0
+	n.everAdmit = n.everAdmit || count > 0 // a table with nodes in it: this node may have admitted and granted
 	return count
 }
