@@ -116,7 +116,7 @@ func (l *link) Receive(from *id.Handle, bulk bool, frame []byte) {
 	msg, err := stack.Decode(frame)
 	if err != nil {
 		l.badFrames.Add(1)
-		return
+		msg = nil // counted against its sender, in turn
 	}
 	l.deliver(from, msg, bulk)
 }

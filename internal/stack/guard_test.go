@@ -122,8 +122,10 @@ func TestStackIsGuarded(t *testing.T) {
 	if g := n.Guard(); g.Flood != 5 {
 		t.Errorf("%+v", g)
 	}
+	bad := ev
+	bad.Msg = nil
 	for range maxStrikes {
-		n.Strike(0, greedy, "frame", nil)
+		n.receive(0, bad, nil)
 	}
 	n.receive(second, ev, nil)
 	if g := n.Guard(); g.Shut != 1 || g.ShutOut != 1 {

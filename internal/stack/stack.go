@@ -116,7 +116,8 @@ func (n *Node) Leave(now machine.Time, out []machine.Effect) []machine.Effect {
 	return n.after(now, n.ring.Leave(now, out))
 }
 
-// Step implements machine.Machine.
+// Step implements machine.Machine. A Receive without a message stands for a frame
+// that Decode refused: it counts against its sender.
 func (n *Node) Step(now machine.Time, ev machine.Event, out []machine.Effect) []machine.Effect {
 	switch ev.Kind {
 	case machine.Receive:
@@ -144,19 +145,15 @@ func (n *Node) Step(now machine.Time, ev machine.Event, out []machine.Effect) []
 	return n.after(now, out)
 }
 
-// Strike tells the stack of bad input that its host saw in its place, such as a
-// frame of a member that Decode refused: ten within a minute shut its sender out
-// for five.
-func (n *Node) Strike(now machine.Time, from id.GUID, what string, out []machine.Effect) []machine.Effect {
-	return n.guard.strike(now, from, what, out)
-}
-
 // Guard returns the counts of what was refused.
 func (n *Node) Guard() Guard { return n.guard.Guard }
 
 func (n *Node) receive(now machine.Time, ev machine.Event, out []machine.Effect) []machine.Effect {
 	if n.roster.Revoked(ev.From.GUID) {
 		return out // its links are being closed
+	}
+	if ev.Msg == nil { // a frame that Decode refused
+		return n.guard.strike(now, ev.From.GUID, "frame that does not decode", out)
 	}
 	out, ok := n.guard.admit(now, ev.From.GUID, ev.Msg.Kind(), out)
 	if !ok {
