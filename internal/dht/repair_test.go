@@ -453,3 +453,29 @@ func TestPoolOfTwoOneGone(t *testing.T) {
 		t.Fatalf("put with w = 1: %v", err)
 	}
 }
+
+// A comparison may bring a certificate together with the tombstone that ended
+// it: the bytes go then too.
+func TestEndedClaimWithItsTombstone(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(4)
+	b := block(3, 500)
+	w.put(w.nodes[0], b)
+	w.run(machine.Second)
+	x := w.set(b)[0]
+	put, rm := w.putCmd(b, 1), w.removeCmd(b, 1)
+	rm.Rec.Stamp = put.Cert.Stamp + 1000
+	rm.Rec.SignWith(signer(w.owner))
+	out := x.n.with(w.net.Now, nil, func() {
+		x.n.merge(put.Cert.GUID, []StoreCert{put.Cert}, []Remove{rm.Rec}, nil, RoleReplica, func(r merged) {
+			if r.no != codeRemoved {
+				t.Errorf("merged: %+v", r)
+			}
+		})
+	})
+	w.net.Perform(x.h.GUID, out)
+	w.run(10 * machine.Millisecond)
+	if _, there := x.disk[blockKey(b)]; there {
+		t.Error("bytes are kept that nobody claims")
+	}
+}

@@ -253,11 +253,6 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 		ch.claims = append(ch.claims, claim{id: c.Claim, stamp: c.Stamp, owner: o})
 		ch.k = max(ch.k, c.K)
 	}
-	if len(certs) > 0 && added == 0 {
-		// Everything asked for has been removed; tombstones may still be new.
-		n.apply(g, b, ch, role, func(err error) { f(merged{no: codeRemoved, stamp: ended}) })
-		return
-	}
 	if e != nil && e.have() && live == 0 && len(ch.drops) > 0 {
 		ch.lose = true
 		b.Ops = append(b.Ops,
@@ -269,6 +264,11 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 	}
 	if len(tombs) > 0 || len(ch.drops) > 0 {
 		b.Urgent = true
+	}
+	if len(certs) > 0 && added == 0 {
+		// Everything asked for has been removed; tombstones may still be new.
+		n.apply(g, b, ch, role, func(err error) { f(merged{no: codeRemoved, stamp: ended}) })
+		return
 	}
 	switch {
 	case len(block) > 0 && live == 0:
