@@ -85,7 +85,7 @@ type DiskStatus struct {
 	Used    int64  `json:"used"`
 	Cache   int64  `json:"cache"`
 	Reserve int64  `json:"reserve"`
-	FullInS *int64 `json:"full_in_s"` // seconds at the present rate; null when it is not filling
+	FullInS *int64 `json:"full_in_s"` // seconds at the present rate, 0: it is full; null when it is not filling
 }
 
 // Peers lists the members of the roster, the node itself among them.
@@ -104,6 +104,7 @@ type Peer struct {
 	Addr    string    `json:"addr"`
 	Used    int64     `json:"used"`
 	Limit   int64     `json:"limit"` // 0 when unknown
+	Free    int64     `json:"free"`  // room for blocks; less than the limit leaves if other files fill the disk
 	Since   time.Time `json:"since"`
 	Version string    `json:"version"`
 }

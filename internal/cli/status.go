@@ -184,13 +184,20 @@ func alsoBelow(n int64) string {
 func fillWords(st api.Status, peers []api.Peer) string {
 	var fullest api.Peer
 	for _, p := range peers {
-		if p.Limit > 0 && (fullest.Limit == 0 || p.Used*1000/p.Limit > fullest.Used*1000/fullest.Limit) {
+		if p.Limit > 0 && (fullest.Limit == 0 || p.Free*1000/p.Limit < fullest.Free*1000/fullest.Limit) {
 			fullest = p
 		}
 	}
 	own := ""
-	if st.Disk.FullInS != nil {
-		own = fmt.Sprintf("full in %s at the present rate", seconds(float64(*st.Disk.FullInS)))
+	if in := st.Disk.FullInS; in != nil {
+		switch {
+		case *in == 0:
+			own = "full"
+		case *in > 365*24*3600:
+			own = "not full within a year at the present rate"
+		default:
+			own = fmt.Sprintf("full in %s at the present rate", seconds(float64(*in)))
+		}
 	}
 	switch {
 	case fullest.Limit == 0 && own == "":
@@ -202,7 +209,11 @@ func fillWords(st api.Status, peers []api.Peer) string {
 		}
 		return s + "."
 	}
-	s := fmt.Sprintf("That of %s: %s of %s used (%d %%).", named(fullest), size(fullest.Used), size(fullest.Limit), fullest.Used*100/fullest.Limit)
+	s := fmt.Sprintf("That of %s: %s of %s used (%d %%)", named(fullest), size(fullest.Used), size(fullest.Limit), fullest.Used*100/fullest.Limit)
+	if fullest.Free < (fullest.Limit-fullest.Used)/2 {
+		s += ", room for " + size(fullest.Free)
+	}
+	s += "."
 	if own != "" {
 		s += " This node's is " + own + "."
 	}
@@ -224,6 +235,9 @@ func repairWords(st api.Status) (what, long string) {
 	what = fmt.Sprintf("%s (%s to copy).", plural(r.Queued, "block"), size(r.Bytes))
 	if r.ETAS == nil {
 		return what, "Not known yet."
+	}
+	if *r.ETAS < 1 {
+		return what, "Less than a second."
 	}
 	return what, "About " + seconds(float64(*r.ETAS)) + "."
 }

@@ -60,6 +60,7 @@ type Node struct {
 
 	doubts    chan *id.Handle // members that refused a link: see standing.go
 	observers observers
+	decay     decay
 	ready     chan struct{} // closed when the overlay has joined
 	readyOnce sync.Once
 	left      chan struct{} // closed when the overlay has been left
@@ -432,6 +433,9 @@ func (n *Node) trace(e machine.Effect) {
 	ev := e.Body.(trace.Event)
 	if ev.Kind == "pastry.ready" {
 		n.readyOnce.Do(func() { close(n.ready) })
+	}
+	if ev.Kind == "dht.corrupt" {
+		n.decay.found(n.cfg.Log)
 	}
 	if ev.Kind == "pastry.left" {
 		n.leftOnce.Do(func() { close(n.left) })

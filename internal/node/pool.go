@@ -104,17 +104,26 @@ func (n *Node) Invite(t InviteTerms) (text string, expires time.Time, err error)
 	return v.Text(), time.UnixMilli(v.Expiry), nil
 }
 
+// MayRevoke is nil if this node can revoke members.
+func (n *Node) MayRevoke() error {
+	if role := n.chain().Leaf().Role; n.who.root.IsZero() && role != ident.Admin {
+		return fmt.Errorf("%w: only an admin of the pool revokes; this node is a %s", ident.ErrForbidden, role)
+	}
+	return nil
+}
+
 // Revoke throws a member out of the pool, for ever under its key.
 func (n *Node) Revoke(target id.GUID, reason string) error {
 	var nonce [16]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return err
 	}
+	if err := n.MayRevoke(); err != nil {
+		return err
+	}
 	key, chain := n.who.node, n.chain()
 	if !n.who.root.IsZero() {
 		key, chain = n.who.root, nil
-	} else if chain.Leaf().Role != ident.Admin {
-		return fmt.Errorf("%w: only an admin of the pool revokes; this node is a %s", ident.ErrForbidden, chain.Leaf().Role)
 	}
 	return n.withRoster(func(r *roster.Roster) error {
 		entry, err := r.Revoke(key, chain, target, reason, n.cfg.Wall(), nonce)

@@ -67,6 +67,21 @@ func (v *View) NameOf(g id.GUID) string {
 	return g.Short()
 }
 
+// Called is NameOf for a sentence: with the first digits of the GUID where more than
+// one member has the name.
+func (v *View) Called(g id.GUID) string {
+	name, same := v.NameOf(g), 0
+	for _, m := range v.Roster {
+		if m.Cert != nil && m.Cert.Name == name {
+			same++
+		}
+	}
+	if same > 1 {
+		name += " (" + g.Short() + ")"
+	}
+	return name
+}
+
 // Addr is the first address of a member, as people read it.
 func (v *View) Addr(g id.GUID) string {
 	if m, ok := v.Member(g); ok && m.Handle != nil && len(m.Handle.Addrs) > 0 {

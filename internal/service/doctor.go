@@ -83,8 +83,11 @@ func checkFolder(_ context.Context, s *Service, _ node.View) api.Check {
 	if err != nil {
 		return api.Check{Detail: err.Error(), Fix: "make the folder readable for this user"}
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return api.Check{Detail: fmt.Sprintf("others on this computer can look into %s (mode %o)", s.n.Dir(), info.Mode().Perm()), Fix: "chmod 700 " + s.n.Dir()}
+	if info.Mode().Perm()&0o022 != 0 {
+		return api.Check{Detail: fmt.Sprintf("others on this computer can change %s (mode %o)", s.n.Dir(), info.Mode().Perm()), Fix: "chmod 700 " + s.n.Dir()}
+	}
+	if info.Mode().Perm()&0o055 != 0 { // names only: what is in the files, or in folders in it, is this user's
+		return api.Check{OK: true, Detail: fmt.Sprintf("others on this computer can list %s (mode %o)", s.n.Dir(), info.Mode().Perm()), Fix: "chmod 700 " + s.n.Dir()}
 	}
 	return api.Check{OK: true, Detail: s.n.Dir()}
 }
@@ -92,6 +95,12 @@ func checkFolder(_ context.Context, s *Service, _ node.View) api.Check {
 func checkDisk(_ context.Context, s *Service, _ node.View) api.Check {
 	u := s.n.Usage()
 	detail := fmt.Sprintf("%s of %s used, %s free for blocks", size(u.Used), size(u.Limit), size(u.Free))
+	if bad, since := s.n.BadBlocks(); bad > 0 {
+		return api.Check{
+			Detail: fmt.Sprintf("blocks that failed their check since %s: %d; %s", since.UTC().Format("2006-01-02 15:04 UTC"), bad, detail),
+			Fix:    "check the disk (dmesg, smartctl) and replace it if it fails; the copies are fetched anew from the others",
+		}
+	}
 	if u.Free < u.Limit/20 {
 		return api.Check{Detail: detail, Fix: "raise --limit, free space on the file system, or add a member"}
 	}
@@ -116,7 +125,10 @@ func checkAdmins(_ context.Context, _ *Service, v node.View) api.Check {
 }
 
 func checkOverlay(_ context.Context, _ *Service, v node.View) api.Check {
-	detail := fmt.Sprintf("%s; about %d nodes on the ring", v.State, v.Estimate)
+	if isolated(v) {
+		return api.Check{Detail: v.State, Fix: seeking(v)}
+	}
+	detail := fmt.Sprintf("%s; %d members, about %d nodes on the ring", v.State, v.Members, v.Estimate)
 	if v.State != "ready" {
 		return api.Check{Detail: detail, Fix: "wait a minute; if it stays so, check that other members run and can be reached (network)"}
 	}
@@ -145,7 +157,10 @@ func checkNetwork(_ context.Context, s *Service, v node.View) api.Check {
 	return api.Check{OK: true, Detail: detail}
 }
 
-func checkCopies(ctx context.Context, s *Service, _ node.View) api.Check {
+func checkCopies(ctx context.Context, s *Service, v node.View) api.Check {
+	if isolated(v) {
+		return api.Check{Detail: "cannot be told: this node has found no other member yet", Fix: "see overlay"}
+	}
 	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)
 	if err != nil {
 		return api.Check{Detail: err.Error(), Fix: "try again"}

@@ -16,8 +16,8 @@ type fillRate struct {
 // fillSpan is the least time between two samples: shorter spans tell of bursts.
 const fillSpan = 10 * time.Second
 
-// fullIn is the time in seconds until free bytes are used up at the rate seen;
-// nil while the disk is not filling.
+// fullIn is the time in seconds until free bytes are used up at the rate seen, 0
+// once they are; nil while the disk is not filling.
 func (f *fillRate) fullIn(used, free int64) *int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -30,8 +30,11 @@ func (f *fillRate) fullIn(used, free int64) *int64 {
 		f.rate += weight * (rate - f.rate)
 		f.at, f.used = now, used
 	}
-	if f.rate < 1 {
+	if f.rate < 1 && free > 0 {
 		return nil
+	}
+	if free <= 0 {
+		return new(int64)
 	}
 	s := int64(float64(free) / f.rate)
 	return &s

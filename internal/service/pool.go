@@ -15,6 +15,7 @@ import (
 	"atoll.example/atoll/internal/node"
 	"atoll.example/atoll/internal/roster"
 	"atoll.example/atoll/internal/stack"
+	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/transport/p2p"
 )
 
@@ -88,14 +89,22 @@ func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 	}
 	for _, g := range survey.Silent {
 		if v.Near[g] {
-			w = append(w, v.NameOf(g)+" did not answer: the blocks it leads are not counted")
+			w = append(w, v.Called(g)+" did not answer: the blocks it leads are not counted")
 		} else {
-			w = append(w, v.NameOf(g)+" is away; its copies are made again elsewhere after the repair grace")
+			w = append(w, v.Called(g)+" is away; its copies are made again elsewhere after the repair grace")
 		}
 	}
 	for _, m := range survey.Members {
 		if m.Unsynced {
-			w = append(w, fmt.Sprintf("%s is still learning what it should hold; the counts may rise", v.NameOf(m.Member)))
+			w = append(w, fmt.Sprintf("%s is still learning what it should hold; the counts may rise", v.Called(m.Member)))
+		}
+		if m.Member != s.n.GUID() && m.Usage.Limit > 0 && m.Usage.Free == 0 {
+			w = append(w, fmt.Sprintf("%s has no room for more blocks (%s of %s used%s)", v.Called(m.Member), size(m.Usage.Used), size(m.Usage.Limit), strangers(m.Usage)))
+		}
+	}
+	for _, own := range []string{noRoom(s.n.Usage()), badBlocks(s.n.BadBlocks())} {
+		if own != "" {
+			w = append(w, own)
 		}
 	}
 	if v.Members < s.n.Pool().K {
@@ -105,6 +114,37 @@ func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 		w = append(w, fmt.Sprintf("this node's certificate ends in %d days: an admin must be running to renew it", int(until.Hours()/24)))
 	}
 	return w
+}
+
+// noRoom warns of a store that takes no more blocks.
+func noRoom(u store.Usage) string {
+	switch {
+	case u.Free > 0:
+		return ""
+	case strangers(u) != "":
+		return fmt.Sprintf("this node's disk is full: %s of %s used, but other files fill its file system: make room there", size(u.Used), size(u.Limit))
+	}
+	return fmt.Sprintf("this node's store is full: %s of %s used: raise --limit, remove files, or add a member", size(u.Used), size(u.Limit))
+}
+
+// strangers says so if a store is bounded by its file system, not by its limit.
+func strangers(u store.Usage) string {
+	if u.Free < u.Limit-u.Used-u.Reserve {
+		return "; other files fill its file system"
+	}
+	return ""
+}
+
+// badBlocks warns of a disk that gives back what was not written.
+func badBlocks(count int64, since time.Time) string {
+	switch count {
+	case 0:
+		return ""
+	case 1:
+		return "1 block on this node's disk failed its check at " + since.UTC().Format("2006-01-02 15:04 UTC") + ": check the disk (dmesg, smartctl); its copy is fetched anew from the others"
+	}
+	return fmt.Sprintf("%d blocks on this node's disk failed their check since %s: check the disk (dmesg, smartctl); their copies are fetched anew from the others",
+		count, since.UTC().Format("2006-01-02 15:04 UTC"))
 }
 
 // Peers implements api.Service.
@@ -129,7 +169,7 @@ func (s *Service) Peers(ctx context.Context) (api.Peers, error) {
 			p.Since = time.UnixMilli(m.Cert.NotBefore)
 		}
 		u, answered := used[m.GUID]
-		p.Used, p.Limit = u.Usage.Used, u.Usage.Limit
+		p.Used, p.Limit, p.Free = u.Usage.Used, u.Usage.Limit, u.Usage.Free
 		switch {
 		case m.GUID == s.n.GUID():
 			p.State, p.Version = "self", Release
@@ -160,6 +200,12 @@ func (s *Service) Revoke(ctx context.Context, r api.RevokeRequest) (api.RevokeRe
 	}
 	if r.GUID == s.n.GUID() {
 		return res, api.Errorf(api.BadRequest, "revoke", r.GUID.String(), "this is the node itself; to take it out of the pool: atoll leave")
+	}
+	if v.Roster[i].Status == roster.WasRevoked {
+		return res, api.Errorf(api.BadRequest, "revoke", r.GUID.String(), "it is revoked already")
+	}
+	if err := s.n.MayRevoke(); err != nil { // before much is counted
+		return res, identError("revoke", err)
 	}
 	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{Without: r.GUID}, nil)
 	if err != nil {

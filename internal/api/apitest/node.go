@@ -85,11 +85,11 @@ func New() *Node {
 		Safety:  api.Safety{Blocks: 1234, Full: 1234, Silent: []id.GUID{}, Learning: []id.GUID{}},
 		Disk:    api.DiskStatus{Limit: 50 << 30, Used: 12 << 30, Reserve: 2 << 30, FullInS: &fill},
 	}
-	n.Members = []api.Peer{{GUID: Self, Name: "alpha", Domain: "rack-1", Role: "admin", State: "self", Addr: "127.0.0.1:4001", Used: 12 << 30, Limit: 50 << 30, Since: Epoch, Version: "1.0"}}
+	n.Members = []api.Peer{{GUID: Self, Name: "alpha", Domain: "rack-1", Role: "admin", State: "self", Addr: "127.0.0.1:4001", Used: 12 << 30, Limit: 50 << 30, Free: 36 << 30, Since: Epoch, Version: "1.0"}}
 	for i, g := range Others {
 		n.Members = append(n.Members, api.Peer{
 			GUID: g, Name: string(rune('b'+i)) + "ravo", Domain: "rack-2", Role: "member", State: "live",
-			RTTMs: 0.5 + float64(i), Addr: "127.0.0.1:400" + string(rune('2'+i)), Used: int64(i+1) << 33, Limit: 50 << 30, Since: Epoch, Version: "1.0",
+			RTTMs: 0.5 + float64(i), Addr: "127.0.0.1:400" + string(rune('2'+i)), Used: int64(i+1) << 33, Limit: 50 << 30, Free: 48<<30 - int64(i+1)<<33, Since: Epoch, Version: "1.0",
 		})
 	}
 	return n

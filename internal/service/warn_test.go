@@ -1,0 +1,147 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/node"
+	"atoll.example/atoll/internal/store"
+)
+
+// TestNoRoom: a store that takes no more says whether its limit or other files
+// are the cause.
+func TestNoRoom(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		u       store.Usage
+		want    string // empty: nothing
+		foreign bool
+	}{
+		{"half full", store.Usage{Limit: 1000, Used: 500, Reserve: 100, Free: 400}, "", false},
+		{"nearly full by others", store.Usage{Limit: 1000, Used: 500, Reserve: 100, Free: 1}, "", true},
+		{"full", store.Usage{Limit: 1000, Used: 950, Reserve: 100}, "raise --limit", false},
+		{"full by others", store.Usage{Limit: 1000, Used: 76, Reserve: 100}, "other files fill its file system", true},
+	} {
+		if w := noRoom(c.u); (w == "") != (c.want == "") || !strings.Contains(w, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, w, c.want)
+		}
+		if got := strangers(c.u) != ""; got != c.foreign {
+			t.Errorf("%s: filled by others: %t", c.name, got)
+		}
+		var f fillRate
+		if in := f.fullIn(c.u.Used, c.u.Free); (in != nil) != (c.u.Free == 0) || in != nil && *in != 0 {
+			t.Errorf("%s: full in %v", c.name, in)
+		}
+	}
+}
+
+// syncBuffer is written by a logger and read by the test.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// TestRottenDisk: a node whose disk gives back wrong bytes says so in its log, in
+// its status and to the doctor.
+func TestRottenDisk(t *testing.T) {
+	ctx := context.Background()
+	p := startPool(t, 3)
+	path, _ := randomFile(t, 5<<20, 3)
+	put, err := p.services[0].Put(ctx, api.PutParams{Path: path, Size: -1}, nil, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all blocks at k", func() bool {
+		st, err := p.services[0].Status(ctx)
+		return err == nil && st.Safety.Full == st.Safety.Blocks
+	})
+	var log syncBuffer
+	cfg := node.Config{
+		Dir: p.nodes[2].Dir(), Loopback: true, NoQUIC: true, NoRelay: true, Preset: node.Local,
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
+	}
+	_ = p.services[2].Close()
+	p.nodes[2].Close()
+	rotten := 0
+	err = filepath.Walk(filepath.Join(cfg.Dir, "store", "blocks"), func(path string, info os.FileInfo, err error) error {
+		if err != nil || info.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err == nil {
+			b[len(b)/2] ^= 1
+			rotten++
+			err = os.WriteFile(path, b, 0o600)
+		}
+		return err
+	})
+	if err != nil || rotten == 0 {
+		t.Fatalf("%d block files, %v", rotten, err)
+	}
+	if p.nodes[2], err = node.Open(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if p.services[2], err = Open(p.nodes[2], nil); err != nil {
+		t.Fatal(err)
+	}
+	s := p.services[2]
+	if before := checkDisk(ctx, s, node.View{}); !before.OK {
+		t.Fatalf("doctor before: %+v", before)
+	}
+	until(t, "the damage to be found", func() bool {
+		_, err := s.Verify(ctx, api.VerifyRequest{Link: put.Link, Deep: true}, quiet)
+		n, since := p.nodes[2].BadBlocks()
+		return err == nil && n > 0 && time.Since(since) < time.Minute
+	})
+	st, err := s.Status(ctx)
+	if w := strings.Join(st.Warnings, "\n"); err != nil || !strings.Contains(w, "on this node's disk failed") || !strings.Contains(w, "smartctl") {
+		t.Errorf("status: %q, %v", w, err)
+	}
+	res, err := s.Doctor(ctx, api.DoctorRequest{Checks: []string{"disk"}})
+	if err != nil || res.Results[0].OK || !strings.Contains(res.Results[0].Detail, "failed their check since") {
+		t.Errorf("doctor: %+v, %v", res, err)
+	}
+	if !strings.Contains(log.String(), "check the disk") {
+		t.Errorf("nothing of it in the log: %s", log.String())
+	}
+}
+
+// TestRevokeAsks: what cannot be is refused before any count is taken.
+func TestRevokeAsks(t *testing.T) {
+	ctx := context.Background()
+	p := startPool(t, 3)
+	target := api.RevokeRequest{GUID: p.nodes[2].GUID(), DryRun: true}
+	if _, err := p.services[1].Revoke(ctx, target); err == nil || api.AsError("revoke", err).Code != api.Forbidden {
+		t.Errorf("a member asks what a revocation would do: %v", err)
+	}
+	if _, err := p.services[0].Revoke(ctx, target); err != nil {
+		t.Fatal(err)
+	}
+	target.DryRun = false
+	if _, err := p.services[0].Revoke(ctx, target); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.services[0].Revoke(ctx, target); err == nil || !strings.Contains(err.Error(), "revoked already") {
+		t.Errorf("revoked twice: %v", err)
+	}
+}
