@@ -85,7 +85,7 @@ func TestHostileMember(t *testing.T) {
 	}
 	seen := int64(0)
 	for i := range 3 {
-		seen += p.traced(i, "dht.bad")
+		seen += p.traced(i, "stack.bad")
 	}
 	if seen == 0 {
 		t.Error("nobody has noticed wrong bytes")

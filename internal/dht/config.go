@@ -42,6 +42,10 @@ type Config struct {
 	// roster digest than ours; it starts an exchange of rosters.
 	RosterDiffers func(now machine.Time, peer *id.Handle, out []machine.Effect) []machine.Effect
 
+	// BadInput, if set, is told of what no honest node sends; whoever does is shut
+	// out where messages enter the node (20-dht §10).
+	BadInput func(peer id.GUID, what string)
+
 	Grace machine.Duration // how long a lost copy may come back before it is replaced: 15 min (Carbonite)
 	Round machine.Duration // anti-entropy of each pair: 10 min ± 20 %
 	Tick  machine.Duration // how often pending repair is looked at: 1 s

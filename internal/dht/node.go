@@ -238,10 +238,6 @@ func (n *Node) refuse(cmd uint64, r *Refusal) {
 
 func (n *Node) receive(from *id.Handle, m machine.Message) {
 	p := n.peer(from)
-	if p.shut > n.now {
-		n.stats.ShutOut++
-		return
-	}
 	p.heard = n.now
 	switch m := m.(type) {
 	case *putMsg:

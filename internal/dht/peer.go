@@ -38,10 +38,6 @@ type peer struct {
 	fails   int          // silences in a row
 	suspect machine.Time // asked last until then
 
-	strikes int // bad inputs since the window began
-	window  machine.Time
-	shut    machine.Time // ignored until then
-
 	sync session
 }
 
@@ -135,7 +131,7 @@ func (n *Node) lookup(g id.GUID) *peer {
 func (n *Node) forgetPeers() {
 	var old []*peer
 	for _, p := range n.peers {
-		if p != n.me && p.slot < 0 && !p.leaf && p.strikes == 0 {
+		if p != n.me && p.slot < 0 && !p.leaf {
 			old = append(old, p)
 		}
 	}
@@ -219,28 +215,11 @@ func (n *Node) each(mask uint64, f func(p *peer)) {
 	}
 }
 
-// Limits on bad input from one peer (20-dht §10).
-const (
-	maxStrikes   = 10
-	strikeWindow = machine.Minute
-	shutTime     = 5 * machine.Minute
-)
-
-// strike counts bad input, and shuts the peer out at ten a minute.
+// strike counts bad input.
 func (n *Node) strike(p *peer, what string) {
 	n.stats.Strikes++
-	n.trace("dht.bad", p.h.GUID, id.GUID{}, 0, what)
-	if p == n.me {
-		return
-	}
-	if n.now.Sub(p.window) > strikeWindow {
-		p.window, p.strikes = n.now, 0
-	}
-	p.strikes++
-	if p.strikes >= maxStrikes {
-		p.shut = n.now.Add(shutTime)
-		p.strikes = 0
-		n.trace("dht.shutout", p.h.GUID, id.GUID{}, int64(shutTime), what)
+	if p != n.me && n.cfg.BadInput != nil {
+		n.cfg.BadInput(p.h.GUID, what)
 	}
 }
 

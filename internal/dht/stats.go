@@ -29,7 +29,7 @@ type Stats struct {
 	Corrupt             int64 // blocks found bad on this disk
 	SyncRounds          int64 // pairwise comparisons finished
 	SyncItems           int64 // items named in them: what digests did not spare
-	Strikes, ShutOut    int64
+	Strikes             int64 // bad inputs
 	Dropped             int64 // because a queue was full
 	Refused             Refused
 

@@ -142,25 +142,22 @@ func TestHedge(t *testing.T) {
 	}
 }
 
-// Ten wrong inputs in a minute shut a peer out for five.
-func TestStrikesShutOut(t *testing.T) {
-	w := newWorld(t, LAN())
+// What no honest node sends is told of, each time.
+func TestBadInput(t *testing.T) {
+	var told []id.GUID
+	cfg := LAN()
+	cfg.BadInput = func(g id.GUID, _ string) { told = append(told, g) }
+	w := newWorld(t, cfg)
 	w.grow(3)
 	a, b := w.nodes[0], w.nodes[1]
 	good := block(1, 100)
 	cert := w.cert(good, w.owner, 1, uint64(w.wall()))
 	cert.Sig[0] ^= 1
-	for i := range 12 {
+	for i := range 3 {
 		w.net.Feed(a.h.GUID, machine.Event{Kind: machine.Receive, From: b.h, Msg: &putMsg{req: uint64(i), cert: cert, block: good}})
 	}
-	if s := a.n.Stats(); s.Strikes != 10 || s.ShutOut != 2 {
-		t.Errorf("strikes %d, shut out %d", s.Strikes, s.ShutOut)
-	}
-	w.run(6 * machine.Minute)
-	before := a.n.Stats().ShutOut
-	w.run(machine.Second)
-	if a.n.Stats().ShutOut != before {
-		t.Error("still shut out after six minutes")
+	if s := a.n.Stats(); s.Strikes != 3 || !slices.Equal(told, []id.GUID{b.h.GUID, b.h.GUID, b.h.GUID}) {
+		t.Errorf("strikes %d, told of %v", s.Strikes, told)
 	}
 }
 

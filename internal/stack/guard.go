@@ -38,6 +38,12 @@ type guard struct {
 	sweep int // records at which idle ones are forgotten
 }
 
+// badInput is what a part of the stack told of a peer.
+type badInput struct {
+	peer id.GUID
+	what string
+}
+
 // watched is the record of one peer.
 type watched struct {
 	control  ring.Bucket

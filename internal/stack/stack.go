@@ -49,6 +49,7 @@ type Node struct {
 	roster *roster.Roster
 	probe  *probe
 	guard  guard
+	bad    []badInput // told by the DHT in the step under way
 
 	readyEntry func(seq uint32) []byte
 	said       bool   // the roster has it that this node is ready
@@ -84,6 +85,7 @@ func New(cfg Config) (*Node, error) {
 	cfg.DHT.Self = cfg.Self
 	cfg.DHT.Seed = cfg.Seed
 	cfg.DHT.RosterDiffers = n.roster.Met
+	cfg.DHT.BadInput = func(peer id.GUID, what string) { n.bad = append(n.bad, badInput{peer, what}) }
 	if err := cfg.DHT.Validate(); err != nil {
 		return nil, err
 	}
@@ -177,6 +179,10 @@ func (n *Node) receive(now machine.Time, ev machine.Event, out []machine.Effect)
 // after follows up what a Step may have changed in the roster: those thrown out
 // leave the overlay at once, and the host keeps the new entries.
 func (n *Node) after(now machine.Time, out []machine.Effect) []machine.Effect {
+	for _, b := range n.bad {
+		out = n.guard.strike(now, b.peer, b.what, out)
+	}
+	n.bad = n.bad[:0]
 	if !n.said && n.ring.Ready() {
 		n.said = true
 		if _, err := n.roster.Add(n.readyEntry(n.NextSeq())); err != nil {
