@@ -182,7 +182,11 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 	// Tombstones first: they decide which claims may stand.
 	covered := func(owner [32]byte, c [16]byte, stamp uint64) (uint64, bool) {
 		for i := range tombs {
-			if t := &tombs[i]; t.Owner == owner && (t.Claim == c || n.cfg.Bugs.IgnoreClaim) && n.covers(t.Stamp, stamp) {
+			t := &tombs[i]
+			if n.cfg.Bugs.PushAfterAbsence && n.knowsTomb(t) {
+				continue
+			}
+			if t.Owner == owner && (t.Claim == c || n.cfg.Bugs.IgnoreClaim) && n.covers(t.Stamp, stamp) {
 				return t.Stamp, true
 			}
 		}
