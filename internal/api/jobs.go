@@ -41,6 +41,9 @@ func newJobs(now func() time.Time) *jobs {
 // errCancelledJob is the cause of a context ended through the API.
 var errCancelledJob = &Error{Code: Cancelled, Message: "cancelled on request"}
 
+// errStopped is the cause of a context ended with the server.
+var errStopped = &Error{Code: Unavailable, Message: "the node stopped meanwhile", Retry: true}
+
 // begin registers an operation and returns its context and Report. end must be
 // called with its outcome.
 func (js *jobs) begin(ctx context.Context, op, jobID string) (*job, context.Context, error) {

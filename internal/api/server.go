@@ -195,8 +195,8 @@ func runJob[T any](ctx context.Context, js *jobs, op, jobID string, f func(conte
 		return none, err
 	}
 	v, err := f(ctx, js.report(j))
-	if err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), errCancelledJob) {
-		err = errCancelledJob
+	if cause := new(Error); err != nil && ctx.Err() != nil && errors.As(context.Cause(ctx), &cause) {
+		err = cause
 	}
 	js.end(j, v, err)
 	return v, err
@@ -283,8 +283,8 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
 // requests, ends the event streams, gives the others drainTime to finish and
 // cancels what is left. It returns nil after an orderly end.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
 	hs := &http.Server{
 		Handler:           http.HandlerFunc(s.socketDoor),
 		ReadHeaderTimeout: headerTime,
@@ -304,7 +304,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	drain, stop := context.WithTimeout(base, drainTime)
 	defer stop()
 	if err := hs.Shutdown(drain); err != nil {
-		cancel() // operations see their context end …
+		cancel(errStopped) // operations see their context end …
 		last, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer stop()
 		if err := hs.Shutdown(last); err != nil {

@@ -243,7 +243,8 @@ type LsResult struct {
 
 // File is an entry of the catalogue. Its link is a secret.
 type File struct {
-	Name  string    `json:"name"`
+	Name  string    `json:"name"` // empty: it has none, and goes by the first digits of GUID
+	GUID  id.GUID   `json:"guid"` // of the root block
 	Link  string    `json:"link"`
 	Size  int64     `json:"size"`
 	PutAt time.Time `json:"put_at"`

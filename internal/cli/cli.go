@@ -202,8 +202,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 		a.complain(e)
 		return e.Exit()
 	}
-	e := api.AsError(opOf(cmd), ran.err)
-	a.complain(e)
+	e := *api.AsError(opOf(cmd), ran.err)
+	e.Op = opOf(cmd) // what was asked for, whatever it needed
+	a.complain(&e)
 	return e.Exit()
 }
 

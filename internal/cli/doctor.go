@@ -24,7 +24,8 @@ checks the folder, and exits 4 if that is well.
 
 --backup saves the catalogue of this member with its keys and secret: everything
 one needs to read, and remove, one's files from elsewhere. Keep the file as safe
-as the keys. --restore puts it back into a folder on which no node runs.
+as the keys. The exit code then says whether that was done, whatever the checks
+find. --restore puts it back into a folder on which no node runs.
 --accept-disk lets a node start again on a disk that failed; every block is
 checked before it serves. A store whose index is damaged is set aside: it stays
 in the folder as store.damaged-TIME, and the node fetches its copies anew.`,
@@ -56,7 +57,7 @@ in the folder as store.damaged-TIME, and the node fetches its copies anew.`,
 		case err == nil && mends:
 			return api.Errorf(api.DirInUse, "", a.dir, "a node is running: stop it first")
 		case err == nil:
-			return a.checks(v.Results)
+			return a.checked(v.Results, backup)
 		case !errors.Is(err, &api.Error{Code: api.NotRunning}):
 			return err
 		case a.hooks.Doctor == nil && mends:
@@ -68,7 +69,7 @@ in the folder as store.damaged-TIME, and the node fetches its copies anew.`,
 		if offErr != nil {
 			return offErr
 		}
-		if shown := a.checks(off); shown != nil || mends || backup != "" {
+		if shown := a.checked(off, backup); shown != nil || mends || backup != "" {
 			return shown
 		}
 		return err // the folder is well, and yet no node runs
@@ -86,6 +87,16 @@ func absolute(cmd *cobra.Command, flag string) (string, error) {
 		return "", usage(cmd, "--%s: %s", flag, err)
 	}
 	return p, nil
+}
+
+// checked prints findings. Where a backup was wanted it has been made, and that is
+// what the exit code tells: it may be a nightly job's.
+func (a *app) checked(cs []api.Check, backup string) error {
+	err := a.checks(cs)
+	if backup != "" && errors.As(err, new(exitError)) {
+		return nil
+	}
+	return err
 }
 
 // checks prints findings, and ends with 1 if one is bad.

@@ -287,6 +287,14 @@ func shown(path string) string {
 	return rel
 }
 
+// fileName is what a file goes by: its name, or the first digits of its GUID.
+func fileName(f api.File) string {
+	if f.Name == "" {
+		return f.GUID.Short()
+	}
+	return escape(f.Name)
+}
+
 func (a *app) lsCmd() *cobra.Command {
 	return a.command(&cobra.Command{
 		Use:   "ls [PREFIX]",
@@ -294,8 +302,9 @@ func (a *app) lsCmd() *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 		Long: `
 Ls lists the catalogue: the files that were put through this node, by name, all
-or those whose name begins with PREFIX. The catalogue is kept on this machine
-only ("atoll doctor --backup" saves it).
+or those whose name begins with PREFIX. A file without a name is listed by the
+first digits of its GUID, which "atoll rm" takes for it. The catalogue is kept
+on this machine only ("atoll doctor --backup" saves it).
 
 With --long it shows links: whoever sees them can read the files.`,
 		Example: `
@@ -314,14 +323,14 @@ With --long it shows links: whoever sees them can read the files.`,
 			}
 			if !truth(cmd, "long") {
 				for _, f := range v.Files {
-					fmt.Fprintln(w, orDash(f.Name))
+					fmt.Fprintln(w, fileName(f))
 				}
 				return
 			}
 			t := newTable("NAME", "SIZE", "PUT AT", "LINK")
 			right(t, 2)
 			for _, f := range v.Files {
-				t.AppendRow([]any{orDash(f.Name), size(f.Size), date(f.PutAt), f.Link})
+				t.AppendRow([]any{fileName(f), size(f.Size), date(f.PutAt), f.Link})
 			}
 			fmt.Fprintln(w, t.Render())
 		})

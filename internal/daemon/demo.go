@@ -289,6 +289,9 @@ func (d *demonstration) lose(ctx context.Context, link string) error {
 	for i := range d.nodes {
 		if d.dead[i] {
 			d.nodes[i].Kill()
+			if names != "" {
+				names += " and"
+			}
 			names += fmt.Sprintf(" node %d (%s)", i+1, d.nodes[i].GUID().Short())
 		}
 	}
@@ -296,7 +299,7 @@ func (d *demonstration) lose(ctx context.Context, link string) error {
 	if err != nil {
 		return err
 	}
-	d.say("killed", map[string]any{"copies": st.Copies}, "killed%s, which both held block %s: now %d copies of it are left.", names, st.GUID.Short(), st.Copies.Min)
+	d.say("killed", map[string]any{"copies": st.Copies}, "killed%s, which both held block %s: copies of it left: %d.", names, st.GUID.Short(), st.Copies.Min)
 	return nil
 }
 

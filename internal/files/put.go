@@ -49,7 +49,7 @@ type Result struct {
 	Name       string
 	Size       int64
 	Blocks     int64 // stored for this file, manifests included
-	NewBlocks  int64 // of them not in the pool before
+	NewBlocks  int64 // of them not in the pool before this try
 	Holes      int64 // chunks of zeros, not stored
 	Resumed    int64 // blocks that an earlier put had stored
 	Copies     Copies

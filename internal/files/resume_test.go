@@ -75,6 +75,9 @@ func TestPutResumes(t *testing.T) {
 		if err != nil {
 			t.Fatalf("cut at %d, resumed: %v", at, err)
 		}
+		if res.NewBlocks+res.Resumed > res.Blocks {
+			t.Errorf("cut at %d: of %d blocks %d are new and %d from before", at, res.Blocks, res.NewBlocks, res.Resumed)
+		}
 		if res.Resumed != int64(acked) || p.count("put") > chunks-acked+4 {
 			t.Errorf("cut at %d: %d resumed, %d acknowledged, %d puts", at, res.Resumed, acked, p.count("put"))
 		}

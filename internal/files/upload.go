@@ -368,10 +368,10 @@ func (u *upload) count(a ack, old bool) {
 	}
 	u.res.Copies.Target = max(u.res.Copies.Target, int(a.target))
 	u.res.Blocks++
-	if a.fresh {
-		u.res.NewBlocks++
-	}
-	if old {
+	switch {
+	case old:
 		u.res.Resumed++
+	case a.fresh:
+		u.res.NewBlocks++
 	}
 }

@@ -89,6 +89,7 @@ func openHome(dir string) (*home, error) {
 	}
 	h := &home{dir: dir, lock: f}
 	if !h.has(markFile) {
+		_ = os.Chmod(dir, 0o700) // one that was there before; doctor tells if that cannot be
 		if err := h.write(markFile, []byte(markContent)); err != nil {
 			h.close()
 			return nil, fmt.Errorf("%s: %w: %w", dir, ErrNoWrite, err)

@@ -65,3 +65,19 @@ func TestEpochRisesAndJumps(t *testing.T) {
 		t.Fatal("a damaged epoch file was taken for an epoch")
 	}
 }
+
+// TestHomeIsPrivate: a folder made before the first start is closed to others.
+func TestHomeIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h, err := openHome(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.close()
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}

@@ -1,6 +1,8 @@
 package service
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -25,8 +27,43 @@ var (
 
 func newMetrics(n *node.Node) prometheus.Gatherer {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collector{n}, collectors.NewGoCollector(), ownProcess{collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})})
 	return r
+}
+
+// ownProcess leaves out what the collector tells of the whole machine's network
+// under the process' name.
+type ownProcess struct{ prometheus.Collector }
+
+// Describe implements prometheus.Collector.
+func (c ownProcess) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range taken(c.Collector.Describe) {
+		if !ofMachine(d) {
+			out <- d
+		}
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c ownProcess) Collect(out chan<- prometheus.Metric) {
+	for _, m := range taken(c.Collector.Collect) {
+		if !ofMachine(m.Desc()) {
+			out <- m
+		}
+	}
+}
+
+func ofMachine(d *prometheus.Desc) bool { return strings.Contains(d.String(), `"process_network_`) }
+
+// taken is what f sends.
+func taken[T any](f func(chan<- T)) (all []T) {
+	c := make(chan T, 64) // a process has a dozen figures
+	f(c)
+	close(c)
+	for x := range c {
+		all = append(all, x)
+	}
+	return all
 }
 
 // Describe implements prometheus.Collector.

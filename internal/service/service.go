@@ -113,6 +113,11 @@ func (s *Service) Put(ctx context.Context, p api.PutParams, body io.Reader, repo
 	if most := max(p.K, s.n.Pool().K); p.W > most {
 		return api.PutResult{}, api.Errorf(api.BadRequest, "put", "", "w is %d, but only %d copies are made: raise k, or lower w", p.W, most)
 	}
+	if p.W > 1 {
+		if v, err := s.n.View(); err == nil && p.W > v.Members {
+			return api.PutResult{}, api.Errorf(api.BadRequest, "put", "", "w is %d, but the pool has %d members: lower w, or add members first", p.W, v.Members)
+		}
+	}
 	done, err := s.files.PutFile(ctx, r)
 	if err != nil {
 		return api.PutResult{}, fileError("put", p.Path, err)
@@ -232,7 +237,11 @@ func (s *Service) Rm(ctx context.Context, r api.LinkRequest) (api.RmResult, erro
 	if err == nil {
 		done, err = s.files.Remove(ctx, link, nil)
 	} else if !strings.HasPrefix(r.Link, "atoll:") {
-		done, err = s.files.RemoveName(ctx, r.Link, nil)
+		if link, known := s.unnamed(r.Link); known {
+			done, err = s.files.Remove(ctx, link, nil)
+		} else {
+			done, err = s.files.RemoveName(ctx, r.Link, nil)
+		}
 	}
 	if err != nil {
 		return api.RmResult{}, err
@@ -240,11 +249,30 @@ func (s *Service) Rm(ctx context.Context, r api.LinkRequest) (api.RmResult, erro
 	return api.RmResult{Removed: done.Blocks, KeptByOthers: done.KeptByOthers}, nil
 }
 
+// unnamed finds the one file without a name in the catalogue whose GUID begins with
+// the digits that ls shows in place of a name.
+func (s *Service) unnamed(digits string) (link seal.Link, known bool) {
+	if len(digits) < len(id.GUID{}.Short()) {
+		return link, false
+	}
+	found := 0
+	for _, e := range s.files.Catalogue().List("") {
+		if e.Name == digits {
+			return link, false
+		}
+		if e.Name == "" && strings.HasPrefix(e.Link.Root.String(), strings.ToLower(digits)) {
+			link = e.Link
+			found++
+		}
+	}
+	return link, found == 1
+}
+
 // Ls implements api.Service.
 func (s *Service) Ls(_ context.Context, prefix string) (api.LsResult, error) {
 	res := api.LsResult{Files: []api.File{}}
 	for _, e := range s.files.Catalogue().List(prefix) {
-		res.Files = append(res.Files, api.File{Name: e.Name, Link: e.Link.Text(), Size: e.Size, PutAt: e.PutAt})
+		res.Files = append(res.Files, api.File{Name: e.Name, GUID: e.Link.Root, Link: e.Link.Text(), Size: e.Size, PutAt: e.PutAt})
 	}
 	return res, nil
 }

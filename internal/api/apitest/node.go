@@ -226,7 +226,7 @@ func (n *Node) Add(name string, data []byte, clear bool) *file {
 		kind = "c1"
 	}
 	link := "atoll:" + kind + ":" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
-	f := &file{File: api.File{Name: name, Link: link, Size: int64(len(data)), PutAt: Epoch}, data: data, guid: sum, clear: clear}
+	f := &file{File: api.File{Name: name, GUID: sum, Link: link, Size: int64(len(data)), PutAt: Epoch}, data: data, guid: sum, clear: clear}
 	n.files[link] = f
 	return f
 }
