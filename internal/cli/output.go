@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,12 +97,58 @@ func newTable(header ...any) table.Writer {
 }
 
 // right aligns columns by number, from 1.
-func right(t table.Writer, columns ...int) {
-	var cs []table.ColumnConfig
-	for _, c := range columns {
-		cs = append(cs, table.ColumnConfig{Number: c, Align: text.AlignRight, AlignHeader: text.AlignRight})
+func right(t table.Writer, columns ...int) { t.SetColumnConfigs(configs(columns, nil)) }
+
+func configs(right, hidden []int) (cs []table.ColumnConfig) {
+	for _, c := range right {
+		cs = append(cs, table.ColumnConfig{Number: c, Align: text.AlignRight, AlignHeader: text.AlignRight, Hidden: slices.Contains(hidden, c)})
 	}
-	t.SetColumnConfigs(cs)
+	for _, c := range hidden {
+		if !slices.Contains(right, c) {
+			cs = append(cs, table.ColumnConfig{Number: c, Hidden: true})
+		}
+	}
+	return cs
+}
+
+// narrowed renders a table and leaves out as many of the columns in spare, in that
+// order, as it takes to fit the terminal.
+func (a *app) narrowed(t table.Writer, right, spare []int) string {
+	for n := 0; ; n++ {
+		t.SetColumnConfigs(configs(right, spare[:n]))
+		s := t.Render()
+		if n == len(spare) || text.LongestLineLen(s) <= a.width() {
+			return s
+		}
+	}
+}
+
+// fold breaks lines at spaces so that they fit the width; what is broken off is
+// indented. Terminal attributes take no room.
+func fold(s string, width int) string {
+	const indent = "  "
+	var b strings.Builder
+	for i, line := range strings.Split(s, "\n") {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		column := 0
+		for j, word := range strings.Split(line, " ") {
+			n := text.StringWidthWithoutEscSequences(word)
+			switch {
+			case j == 0:
+			case column+1+n > width && word != "":
+				b.WriteString("\n" + indent)
+				column = len(indent)
+			default:
+				b.WriteByte(' ')
+				column++
+			}
+			b.WriteString(word)
+			column += n
+		}
+	}
+	return b.String()
 }
 
 // size words a number of bytes: 3 significant digits and a binary unit.

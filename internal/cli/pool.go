@@ -81,7 +81,6 @@ them and how fast, where they stand, and how full their disks are.`,
 		}
 		return a.show(v, func(w io.Writer) {
 			t := newTable("NODE", "NAME", "STATE", "ROLE", "DOMAIN", "RTT", "USED", "OF", "SINCE", "ADDRESS", "VERSION")
-			right(t, 6, 7, 8)
 			for _, p := range v.Peers {
 				used, limit := "–", "–"
 				if p.Limit > 0 {
@@ -92,7 +91,7 @@ them and how fast, where they stand, and how full their disks are.`,
 					used, limit, date(p.Since), orDash(p.Addr), orDash(p.Version),
 				})
 			}
-			fmt.Fprintln(w, t.Render())
+			fmt.Fprintln(w, a.narrowed(t, []int{6, 7, 8}, []int{11, 10, 9, 5, 4, 8, 6}))
 		})
 	})
 }

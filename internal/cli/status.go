@@ -79,7 +79,11 @@ func (a *app) status(ctx context.Context, before string) (api.Status, error) {
 	if err != nil {
 		return st, err
 	}
-	_, err = io.WriteString(a.out, before+a.statusWords(st, peers.Peers))
+	words := a.statusWords(st, peers.Peers)
+	if a.outTTY {
+		words = fold(words, a.width())
+	}
+	_, err = io.WriteString(a.out, before+words)
 	return st, err
 }
 
