@@ -140,6 +140,7 @@ func exitsCommand(ts *testscript.TestScript, _ bool, args []string) {
 //	node silent           one member does not answer
 //	node learning         one member has just started
 //	node isolated         it has found no other member
+//	node alone            they have all gone
 //	node called OP        OP has reached the node
 func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	r := ts.Value(nodeKey{}).(*running)
@@ -204,6 +205,8 @@ func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 		})
 	case "isolated":
 		r.node.Change(func(n *apitest.Node) { n.Now.Node.State = "joining" })
+	case "alone":
+		r.node.Change(func(n *apitest.Node) { n.Now.Node.State, n.Now.Members.Live = "ready", 1 })
 	case "called":
 		found := false
 		for _, c := range r.node.Calls() {

@@ -27,7 +27,7 @@ func (a *app) statusCmd() *cobra.Command {
 Status answers four questions: is my data safe, which disk fills next, what is
 being repaired, how long still. It asks every member that can be reached and
 names those that did not answer. It exits 4 if any block has fewer copies than
-the write quorum, or if that cannot be told since this node has found no other
+the write quorum, or if that cannot be told since this node reaches no other
 member.`,
 		Example: `
 			atoll status
@@ -36,7 +36,7 @@ member.`,
 	}, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 		if !truth(cmd, "watch") {
 			st, err := a.status(ctx, "")
-			if err == nil && (st.Safety.BelowW+st.Safety.Lost > 0 || isolated(st)) {
+			if err == nil && (st.Safety.BelowW+st.Safety.Lost > 0 || isolated(st) || alone(st)) {
 				return exitError{api.ExitUnavailable}
 			}
 			return err
@@ -135,6 +135,9 @@ func isolated(st api.Status) bool {
 	return st.Members.Total > 1 && (st.Node.State == "joining" || st.Node.State == "settling")
 }
 
+// alone reports whether no other member has answered.
+func alone(st api.Status) bool { return st.Members.Total > 1 && st.Members.Live < 2 }
+
 // safetyWords answers the first question, and says in which colour.
 func safetyWords(st api.Status) (answer, colour string) {
 	if isolated(st) {
@@ -156,6 +159,8 @@ func safetyWords(st api.Status) (answer, colour string) {
 			have(s.Lost, s.Blocks), alsoBelow(s.BelowW), silent), "31"
 	case s.BelowW > 0:
 		return fmt.Sprintf("Not enough: %s fewer copies than the write quorum of %d.%s", have(s.BelowW, s.Blocks), st.Pool.W, silent), "31"
+	case alone(st):
+		return "It cannot be told: this node reaches no other member." + silent, "33"
 	case s.Degraded > 0:
 		return fmt.Sprintf("Yes, but %s fewer than %s.%s", have(s.Degraded, s.Blocks), target, silent), "33"
 	case len(s.Silent) > 0:

@@ -39,6 +39,20 @@ func (s *Service) await(ctx context.Context, op string) error {
 // isolated reports whether the node has found nobody since it started.
 func isolated(v node.View) bool { return v.State == "joining" || v.State == "settling" }
 
+// alone reports whether the node reaches no other member, be it that it has found
+// none or that they have all gone.
+func alone(v node.View) bool {
+	if v.Members < 2 {
+		return false
+	}
+	for g, near := range v.Near {
+		if near && g != v.Handle.GUID {
+			return false
+		}
+	}
+	return true
+}
+
 // Seeking says whom a node looks for that has not found the others.
 func Seeking(n *node.Node) string {
 	v, err := n.View()
@@ -71,6 +85,10 @@ func seeking(v node.View) string {
 	if len(tried) == 0 {
 		tried = []string{"members whose addresses it does not know"}
 	}
-	return "this node has found no other member since it started; it keeps trying " + strings.Join(tried, ", ") +
+	reached := "this node reaches no other member"
+	if isolated(v) {
+		reached = "this node has found no other member since it started"
+	}
+	return reached + "; it keeps trying " + strings.Join(tried, ", ") +
 		". Start one of them; if they have moved, run \"atoll join INVITE\" on this folder with a new invite from one of them"
 }

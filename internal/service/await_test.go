@@ -37,6 +37,10 @@ func TestAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.services[1].patience = 50 * time.Millisecond
+	_, err = p.services[1].DHTPut(ctx, api.DHTPutRequest{Raw: []byte("x")})
+	if e := api.AsError("dht put", err); err == nil || e.Code != api.Unavailable || !strings.Contains(e.Message, "keeps trying n0") {
+		t.Fatalf("a put through a node that finds nobody: %v", err)
+	}
 	st, err := p.services[1].Status(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -45,9 +49,14 @@ func TestAlone(t *testing.T) {
 	if !strings.Contains(w, "it keeps trying n0 ("+p.nodes[0].GUID().Short()+") at 127.0.0.1:") || !strings.Contains(w, "atoll join INVITE") || strings.Contains(w, "is away") {
 		t.Errorf("warnings of a node that finds nobody: %s", w)
 	}
-	_, err = p.services[1].DHTPut(ctx, api.DHTPutRequest{Raw: []byte("x")})
-	if e := api.AsError("dht put", err); err == nil || e.Code != api.Unavailable || !strings.Contains(e.Message, "keeps trying n0") {
-		t.Fatalf("a put through a node that finds nobody: %v", err)
+	// With nobody else there it is the ring, and still reaches nobody.
+	until(t, "it to be ready alone", func() bool {
+		v, err := p.nodes[1].View()
+		return err == nil && v.State == "ready"
+	})
+	st, err = p.services[1].Status(ctx)
+	if w := strings.Join(st.Warnings, "\n"); err != nil || !strings.Contains(w, "reaches no other member; it keeps trying n0") || strings.Contains(w, "is away") {
+		t.Errorf("warnings of a node that is alone: %s, %v", w, err)
 	}
 	if p.nodes[0], err = node.Open(ctx, cfgs[0]); err != nil {
 		t.Fatal(err)

@@ -125,8 +125,8 @@ func checkAdmins(_ context.Context, _ *Service, v node.View) api.Check {
 }
 
 func checkOverlay(_ context.Context, _ *Service, v node.View) api.Check {
-	if isolated(v) {
-		return api.Check{Detail: v.State, Fix: seeking(v)}
+	if isolated(v) || alone(v) {
+		return api.Check{Detail: fmt.Sprintf("%s; %d members, none of them reached", v.State, v.Members), Fix: seeking(v)}
 	}
 	detail := fmt.Sprintf("%s; %d members, about %d nodes on the ring", v.State, v.Members, v.Estimate)
 	if v.State != "ready" {
@@ -158,8 +158,8 @@ func checkNetwork(_ context.Context, s *Service, v node.View) api.Check {
 }
 
 func checkCopies(ctx context.Context, s *Service, v node.View) api.Check {
-	if isolated(v) {
-		return api.Check{Detail: "cannot be told: this node has found no other member yet", Fix: "see overlay"}
+	if isolated(v) || alone(v) {
+		return api.Check{Detail: "cannot be told: this node reaches no other member", Fix: "see overlay"}
 	}
 	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)
 	if err != nil {

@@ -84,7 +84,7 @@ func repairLeft(v dht.Survey) (bytes int64, eta *int64) {
 
 func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 	var w []string
-	if isolated(v) {
+	if isolated(v) || alone(v) {
 		w, survey = append(w, seeking(v)), dht.Survey{}
 	}
 	for _, g := range survey.Silent {
