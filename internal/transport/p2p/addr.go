@@ -50,7 +50,11 @@ func FormatAddr(addr string) string {
 	}
 	if kindOf(m) == kindTCP {
 		if _, hp, err := manet.DialArgs(m); err == nil {
-			return hp
+			// A name for one family only, or an IPv6 address written as a name,
+			// would be read back as something else.
+			if back, err := parseText(hp); err == nil && back.Equal(m) {
+				return hp
+			}
 		}
 	}
 	return m.String()
