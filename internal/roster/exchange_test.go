@@ -113,9 +113,6 @@ func TestAllConverge(t *testing.T) {
 
 // TestEverythingDiffers: more differences than one message can name.
 func TestEverythingDiffers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("signs thousands of entries")
-	}
 	l := newLagoon(t)
 	a, b := l.roster(2, l.joined(2)...), l.roster(3)
 	admin := l.admin(100)

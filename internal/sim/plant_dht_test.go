@@ -10,9 +10,6 @@ import (
 // silent in the same run without it. (60-reliability §1: within 60 s on a
 // core.)
 func TestPlantedDHTBugs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a minute")
-	}
 	churn := func(c *DHTConfig) {
 		c.NodeHours, c.Faults = 6, []string{"loss", "crash", "crashstep", "join", "leave", "kill", "amnesia"}
 	}

@@ -9,9 +9,6 @@ import (
 // TestPlantedPastryBugs: each bug is found by the checker made for it, in one
 // of a few seeds, and the first of them passes without the bug. (60-reliability §1: within 60 s on a core.)
 func TestPlantedPastryBugs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
-	}
 	frozen := func(c *OverlayConfig) {
 		c.Churn, c.Lookups, c.Owned, c.Freeze, c.Spikes, c.Duration = "none", 0.1, 1, 60, 0.1, 5*time.Minute
 	}

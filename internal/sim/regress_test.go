@@ -12,9 +12,6 @@ import (
 
 // TestRegress runs the seeds that once failed: scenarios/regress/seeds.txt.
 func TestRegress(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
-	}
 	b, err := os.ReadFile(filepath.Join("..", "..", "scenarios", "regress", "seeds.txt"))
 	if err != nil {
 		t.Fatal(err)
@@ -56,9 +53,6 @@ func TestRegress(t *testing.T) {
 // under joins, whose newcomers did not ask the holder; sets whose members were
 // evicted by mistake; disks lost while the pool grows.
 func TestRegressConfigs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
-	}
 	grow := DHTConfig{K: 3, NodeHours: 4, Faults: []string{"join", "amnesia"}, Intensity: 10, OpsPerS: 1.5}
 	one := DHTConfig{
 		Nodes: 20, K: 1, NodeHours: 4, Faults: []string{"join", "loss", "spike", "slow"}, Intensity: 10,

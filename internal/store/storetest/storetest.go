@@ -340,9 +340,6 @@ func fill(t testing.TB, s store.Store, urgent bool, from uint64) uint64 {
 }
 
 func testFull(t *testing.T, target Target) {
-	if testing.Short() {
-		t.Skip("writes 200 MiB")
-	}
 	s := open(t, target, store.MinLimit)
 	free := s.Usage().Free
 	n := fill(t, s, false, 0)
@@ -370,9 +367,6 @@ func testFull(t *testing.T, target Target) {
 }
 
 func testUrgent(t *testing.T, target Target) {
-	if testing.Short() {
-		t.Skip("writes 256 MiB")
-	}
 	s := open(t, target, store.MinLimit)
 	n := fill(t, s, false, 0)
 	tomb := Put(store.Tombstone, GUID(0), "o", []byte("removed"))

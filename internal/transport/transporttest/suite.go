@@ -490,9 +490,6 @@ func (s *suite) slowBulkReceiver() {
 // expiry leaves frames for an absent peer until they are dropped: they must
 // not arrive when it comes back much later.
 func (s *suite) expiry() {
-	if testing.Short() {
-		s.t.Skip("waits for 10 s")
-	}
 	a, b := s.start(1), s.start(2)
 	addrs := b.Addrs()
 	b.stop(s.t)
