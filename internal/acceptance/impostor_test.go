@@ -164,21 +164,10 @@ func (p *pool) flood(t *testing.T, m *impostor, victim *id.Handle, f stored) {
 	if *full {
 		span = time.Minute
 	}
-	quit, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				for tr.Send(victim, false, make([]byte, 60_000)) == nil {
-				}
-			case <-quit:
-				return
-			}
+	stop := often(func() {
+		for tr.Send(victim, false, make([]byte, 60_000)) == nil {
 		}
-	}()
+	})
 	rnd := rand.New(rand.NewPCG(93, 94))
 	p.until(10*time.Second, "the flood to arrive", func() bool { return p.metric(0, `atoll_dropped_total{what="bad_frame"}`) > 0 })
 	done := 0
@@ -190,8 +179,7 @@ func (p *pool) flood(t *testing.T, m *impostor, victim *id.Handle, f stored) {
 			t.Errorf("writing in a flood: %v", err)
 		}
 	}
-	close(quit)
-	<-ended
+	stop()
 	t.Logf("%d reads and writes in a flood of %s, %d frames dropped", done, span, p.metric(0, `atoll_dropped_total{what="bad_frame"}`))
 }
 

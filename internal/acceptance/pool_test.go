@@ -257,6 +257,28 @@ func (p *pool) ok(i int, into any, args ...string) {
 	}
 }
 
+// often calls f each millisecond, until the function that it returns is called.
+func often(f func()) (stop func()) {
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				f()
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-ended
+	}
+}
+
 // until waits for a condition.
 func (p *pool) until(limit time.Duration, what string, holds func() bool) time.Duration {
 	p.t.Helper()

@@ -302,23 +302,9 @@ func refuseChanging(t *testing.T, p *pool) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	quit, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				_, _ = f.WriteString("one line more\n")
-			case <-quit:
-				return
-			}
-		}
-	}()
+	stop := often(func() { _, _ = f.WriteString("one line more\n") })
 	p.refused(t, 0, refusal{"changing", []string{"put", path}, 5, "changed", []string{"changed while it was put"}})
-	close(quit)
-	<-ended
+	stop()
 	p.ok(0, nil, "put", path)
 }
 

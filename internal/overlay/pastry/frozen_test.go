@@ -64,11 +64,7 @@ func TestWokenNeighbours(t *testing.T) {
 	}
 	fault := ""
 	check := func() bool {
-		for len(late) > 0 && late[0].Due.Add(3*machine.Second) <= p.net.Now {
-			f := late[0]
-			late = late[1:]
-			p.net.Feed(f.To.GUID, machine.Event{Kind: machine.Receive, From: f.From, Msg: f.Msg})
-		}
+		late = p.feedLate(late)
 		fault = p.twoOwners()
 		return fault != ""
 	}

@@ -26,6 +26,17 @@ type pool struct {
 	saved map[id.GUID][]byte
 }
 
+// feedLate hands over those of the messages kept back that are three seconds late
+// by now, and returns the others.
+func (p *pool) feedLate(late []machinetest.Flight) []machinetest.Flight {
+	for len(late) > 0 && late[0].Due.Add(3*machine.Second) <= p.net.Now {
+		f := late[0]
+		late = late[1:]
+		p.net.Feed(f.To.GUID, machine.Event{Kind: machine.Receive, From: f.From, Msg: f.Msg})
+	}
+	return late
+}
+
 // recorder is an application that writes down its upcalls.
 type recorder struct {
 	delivered []kbr.Message
