@@ -10,8 +10,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// reviveEvery is the least time between two attempts.
-const reviveEvery = 200 * time.Millisecond
+// reviveEvery is the least time between two attempts, readersWait how long one
+// waits for readers, such as the collection of a segment, to let go of the table.
+const (
+	reviveEvery = 200 * time.Millisecond
+	readersWait = 100 * time.Millisecond
+)
 
 // revive replaces a Pebble whose log or manifest met the end of the disk. Such
 // a Pebble still reads, but can write nothing more: its guard sees to that, so
@@ -32,8 +36,7 @@ func (s *Store) revive() error {
 	if err := s.probe(); err != nil {
 		return fmt.Errorf("%w: %w", store.ErrFull, err)
 	}
-	// Readers come first: a caller of Range may be waiting for an Apply.
-	if !s.tableMu.TryLock() {
+	if !s.withoutReaders() {
 		return store.ErrFull
 	}
 	defer s.tableMu.Unlock()
@@ -56,6 +59,18 @@ func (s *Store) revive() error {
 	s.space.set(s.space.limit.Load(), s.counters)
 	s.lastProbe = time.Time{}
 	return nil
+}
+
+// withoutReaders takes the table's lock, and gives up soon: a caller of Range may
+// be waiting for an Apply, which would wait for the caller.
+func (s *Store) withoutReaders() bool {
+	for until := time.Now().Add(readersWait); !s.tableMu.TryLock(); {
+		if time.Now().After(until) {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return true
 }
 
 func (s *Store) failureNow() error {
