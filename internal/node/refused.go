@@ -55,7 +55,7 @@ func (r *Refused) Error() string {
 		return "not done in time"
 	case dht.CodeNotFound:
 		if r.Refusal.Detail == "" {
-			return "no member has it: it was removed, or never put in this pool"
+			return "no member has it: it was never put in this pool, or its name is mistyped"
 		}
 	case dht.CodeRemoved:
 		return "it was removed by its owner"
