@@ -30,7 +30,7 @@ const (
 	writeBuffer = 128 << 10
 
 	blockSuffix = ".blk"
-	tempSuffix  = ".tmp"
+	tempSuffix  = ".tmp" // of releases that wrote a block under another name first
 )
 
 // blockFiles keeps large blocks, one file each, under numbers that are never
@@ -39,9 +39,11 @@ const (
 //	DIR/blocks/0000000000/000000000000002a.blk
 //	           shard      number, both hexadecimal
 //
-// A file is written under a temporary name, fsynced and renamed, and its
-// folder fsynced; then only may a record in Pebble name it. A file no record
-// names is an orphan and is swept at the next start.
+// A file is written and fsynced, and its folder fsynced; then only may a record
+// in Pebble name it. A file no record names is an orphan, whole or torn, and is
+// swept at the next start.
+//
+// Blocks pass through the page cache without staying: see dropCache.
 type blockFiles struct {
 	fs      *guard
 	dir     string
@@ -86,14 +88,14 @@ func newBlockFiles(g *guard, dir string, t tag, p planted) *blockFiles {
 	return b
 }
 
-func isTemp(name string) bool { return strings.HasSuffix(name, tempSuffix) }
+func isBlock(name string) bool { return strings.HasSuffix(name, blockSuffix) }
 
 func isSegment(name string) bool { return strings.HasSuffix(name, segmentSuffix) }
 
 func shardName(n uint64) string { return fmt.Sprintf("%010x", n) }
 
-func (b *blockFiles) path(number uint64, suffix string) string {
-	return b.fs.PathJoin(b.dir, shardName(number/shardFiles), fmt.Sprintf("%016x%s", number, suffix))
+func (b *blockFiles) path(number uint64) string {
+	return b.fs.PathJoin(b.dir, shardName(number/shardFiles), fmt.Sprintf("%016x%s", number, blockSuffix))
 }
 
 // shard returns the folder of a number, made durable if it is new.
@@ -151,27 +153,26 @@ func (b *blockFiles) write(key, value []byte, sum [32]byte) (uint64, error) {
 }
 
 func (b *blockFiles) writeFile(number uint64, key, value []byte, sum [32]byte) (err error) {
-	temp := b.path(number, tempSuffix)
-	f, err := b.fs.Create(temp, vfs.WriteCategoryUnspecified)
+	f, err := b.fs.Create(b.path(number), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			_ = b.fs.Remove(temp) // else swept at the next start
+			b.remove(number)
 		}
 	}()
 	err = b.fill(f, key, value, sum)
 	if err == nil && !b.planted.recordFirst {
 		err = f.Sync()
 	}
+	if err == nil {
+		dropCache(f)
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil {
-		return err
-	}
-	return b.fs.Rename(temp, b.path(number, blockSuffix))
+	return err
 }
 
 // fill writes envelope and value through a buffer: vfs.File may scribble over
@@ -194,12 +195,14 @@ func (b *blockFiles) fill(f vfs.File, key, value []byte, sum [32]byte) error {
 // read returns the verified value that rec, found under key, says is in a
 // file, in a slice of its own.
 func (b *blockFiles) read(key []byte, rec *record) ([]byte, error) {
-	return readEnvelope(b.fs, b.path(rec.file, blockSuffix), 0, b.tag, key, rec)
+	return readEnvelope(b.fs, b.path(rec.file), 0, b.tag, key, rec, readOnce)
 }
 
 // readEnvelope returns the verified value that rec, found under key, says is
-// in a file at offset, in a slice of its own.
-func readEnvelope(fsys vfs.FS, path string, offset int64, t tag, key []byte, rec *record) (value []byte, err error) {
+// in a file at offset, in a slice of its own. read is readOnce or readFull.
+func readEnvelope(fsys vfs.FS, path string, offset int64, t tag, key []byte, rec *record,
+	read func(f vfs.File, buf []byte, offset int64) error,
+) (value []byte, err error) {
 	f, err := fsys.Open(path)
 	if err != nil {
 		return nil, err
@@ -207,7 +210,7 @@ func readEnvelope(fsys vfs.FS, path string, offset int64, t tag, key []byte, rec
 	defer func() { _ = f.Close() }() // nothing was written
 	n := envelopeSize(key)
 	buf := make([]byte, n+rec.length)
-	if _, err := io.ReadFull(io.NewSectionReader(f, offset, int64(len(buf))), buf); err != nil {
+	if err := read(f, buf, offset); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = fmt.Errorf("%w: file ends early", store.ErrCorrupt)
 		}
@@ -223,9 +226,15 @@ func readEnvelope(fsys vfs.FS, path string, offset int64, t tag, key []byte, rec
 	return value[:len(value):len(value)], head.verify(value)
 }
 
+// readFull fills buf from what a file has at offset.
+func readFull(f vfs.File, buf []byte, offset int64) error {
+	_, err := io.ReadFull(io.NewSectionReader(f, offset, int64(len(buf))), buf)
+	return err
+}
+
 // remove deletes a file that no durable record names. What it cannot delete
 // now is swept at the next start.
-func (b *blockFiles) remove(number uint64) { _ = b.fs.Remove(b.path(number, blockSuffix)) }
+func (b *blockFiles) remove(number uint64) { _ = b.fs.Remove(b.path(number)) }
 
 // sync returns once an fsync of the folder that began after the call is done.
 func (sh *shard) sync(g *guard) error {

@@ -121,7 +121,7 @@ func TestPowerCutsFindPlantedBugs(t *testing.T) {
 		bug  planted
 	}{
 		{"ack before fsync", planted{ackUnsynced: true}},
-		{"no directory fsync after rename", planted{skipDirSync: true}},
+		{"no directory fsync after a block file", planted{skipDirSync: true}},
 		{"record before its file", planted{recordFirst: true}},
 		{"record before its segment", planted{segmentUnsynced: true}},
 		{"no directory fsync after a segment is made", planted{segmentUnnamed: true}},

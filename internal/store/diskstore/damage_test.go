@@ -107,7 +107,7 @@ func file(t testing.TB, disk *vfs.MemFS, s *Store, k store.Key) (path string, b 
 	if err != nil || r.form != formFile {
 		t.Fatalf("%v is not in a file: %v", k, err)
 	}
-	path = s.blocks.path(r.file, blockSuffix)
+	path = s.blocks.path(r.file)
 	b, err = disk.UnsafeGetFileDataBuffer(path)
 	if err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ func isSync(op errorfs.Op) bool {
 // fileKind names the part of a store that an operation is about.
 func fileKind(op errorfs.Op) string {
 	switch base := path.Base(op.Path); {
-	case isSegment(base), isTemp(base), strings.HasSuffix(base, blockSuffix), strings.HasSuffix(base, ".log"),
+	case isSegment(base), isBlock(base), strings.HasSuffix(base, ".log"),
 		strings.HasSuffix(base, ".sst"):
 		return path.Ext(base)
 	case strings.HasPrefix(base, "MANIFEST"):
@@ -217,7 +217,7 @@ func eachIO(t *testing.T, match func(errorfs.Op) bool, cause error, then func(an
 		}
 	}
 	t.Logf("%d operations failed in turn, %d of them in Open: %v", n/stride, opens, struck)
-	for _, kind := range []string{".log", ".sst", "MANIFEST", ".seg", ".tmp"} {
+	for _, kind := range []string{".log", ".sst", "MANIFEST", ".seg", ".blk"} {
 		if struck[kind] == 0 && stride == 1 {
 			t.Errorf("none on a file of kind %s", kind)
 		}

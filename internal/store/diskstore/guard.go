@@ -88,14 +88,14 @@ func (g *guard) wrote(err error) error {
 }
 
 // synced looks at the result of an fsync of a file. For want of space a
-// block's temporary file can fail it harmlessly, for the file is thrown away,
+// block's file can fail it harmlessly, for the file is thrown away,
 // and so can a segment, for what was to be synced is garbage from then on.
 func (g *guard) synced(name string, err error) error {
 	switch {
 	case err == nil, errors.Is(err, errStopped):
 	case g.tolerant:
 		return nil
-	case g.blocks && (isTemp(name) || isSegment(name)) && isNoSpace(err):
+	case g.blocks && (isBlock(name) || isSegment(name)) && isNoSpace(err):
 	default:
 		g.stop(fmt.Errorf("fsync: %w", err))
 	}

@@ -70,7 +70,7 @@ type Options struct {
 // outside the package's tests can set them.
 type planted struct {
 	ackUnsynced     bool // answer before the log is synced
-	skipDirSync     bool // no directory fsync after rename
+	skipDirSync     bool // no directory fsync after a block file is made
 	recordFirst     bool // record committed before its file is synced
 	ignoreSyncError bool // go on after an fsync error
 	segmentUnsynced bool // record committed before its segment is synced

@@ -156,7 +156,7 @@ func (g *segments) takeSealed() []sealedSegment {
 // read returns the verified value that rec, found under key, says is in a
 // segment, in a slice of its own.
 func (g *segments) read(key []byte, rec *record) ([]byte, error) {
-	return readEnvelope(g.fs, g.path(rec.file), int64(rec.offset), g.tag, key, rec)
+	return readEnvelope(g.fs, g.path(rec.file), int64(rec.offset), g.tag, key, rec, readFull)
 }
 
 // remove deletes a segment that no durable record names. What it cannot delete

@@ -65,7 +65,7 @@ func TestTornWrites(t *testing.T) {
 		o.MemTable = 8 << 20
 		running := false
 		o.FS = &syncFS{FS: disk, cut: func(name string) {
-			if !running || (!strings.HasSuffix(name, ".log") && !isTemp(name) && !isSegment(name)) {
+			if !running || (!strings.HasSuffix(name, ".log") && !isBlock(name) && !isSegment(name)) {
 				return
 			}
 			c := cut{disk: clone(disk, r, 100), before: h.snapshot(), after: h.snapshot()}
