@@ -32,6 +32,7 @@ type part struct {
 	data  *os.File
 	state *os.File
 	fresh bool // nothing was written to it before
+	once  bool // too large for the page cache: see writeOnce
 
 	mu   sync.Mutex // guards bits
 	bits []byte
@@ -41,6 +42,10 @@ const (
 	partSuffix = ".atoll-part"
 	mapSuffix  = ".atoll-map"
 	mapHead    = 4 + id.Size + 8 + 4
+
+	// cachedMost bounds, in bytes, the outputs that stay in the page cache: a
+	// small one is likely to be looked at next. Chosen by us.
+	cachedMost = 64 << 20
 )
 
 var mapMagic = [4]byte{'A', 'T', 'M', '1'}
@@ -64,7 +69,7 @@ func openPart(root *os.Root, name string, g id.GUID, total uint64, chunk uint32,
 	head = binary.BigEndian.AppendUint32(head, chunk)
 	chunks := (total + uint64(chunk) - 1) / uint64(chunk)
 
-	p = &part{root: root, name: name, bits: make([]byte, (chunks+7)/8)}
+	p = &part{root: root, name: name, once: total > cachedMost, bits: make([]byte, (chunks+7)/8)}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -160,6 +165,16 @@ func (p *part) zero(ctx context.Context, off, length int64, buf []byte) error {
 		off = at + int64(n)
 	}
 	return nil
+}
+
+// write puts a chunk where it belongs.
+func (p *part) write(b []byte, off int64) error {
+	if p.once {
+		n := writeOnce(p.data, b, off)
+		b, off = b[n:], off+int64(n)
+	}
+	_, err := p.data.WriteAt(b, off)
+	return err
 }
 
 // mark records that a chunk was written.

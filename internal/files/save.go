@@ -205,7 +205,7 @@ func (t *saving) save(ctx context.Context, l leaf) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.part.data.WriteAt(plain, l.offset); err != nil {
+	if err := t.part.write(plain, l.offset); err != nil {
 		return err
 	}
 	t.meter.add(l.length, 1, true)
