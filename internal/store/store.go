@@ -54,6 +54,10 @@ type Op struct {
 	Key    Key
 	Value  []byte // not changed by anybody once in an Op
 	Delete bool
+	// Named says that the caller has found the GUID to be the BLAKE3 of Value,
+	// so that a store which keeps that as its checksum need not hash the
+	// value again. If it is not, the value is as good as damaged.
+	Named bool
 }
 
 // Batch is applied whole or not at all.

@@ -126,7 +126,12 @@ func (s *Store) prepare(r *request, b *store.Batch, trust bool) error {
 		if c.del = op.Delete; c.del {
 			continue
 		}
-		c.rec = record{form: formInline, length: len(op.Value), sum: checksum(op.Value)}
+		c.rec = record{form: formInline, length: len(op.Value)}
+		if op.Named {
+			c.rec.sum = op.Key.GUID
+		} else {
+			c.rec.sum = checksum(op.Value)
+		}
 		if !c.block || len(op.Value) < s.opts.Threshold {
 			c.value = op.Value
 			r.bytes += len(op.Value)

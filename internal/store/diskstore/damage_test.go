@@ -127,6 +127,23 @@ func TestFlippedBitInFile(t *testing.T) {
 	repaired(t, s, ops[1])
 }
 
+// A value that does not have the name it is said to have was not hashed on its
+// way to disk, and is damaged for whoever reads it.
+func TestNamedWrongly(t *testing.T) {
+	s := mustOpen(t, "/store", testOptions(vfs.NewMem()))
+	defer s.Close()
+	for i, n := range []int{500, testLarge - 1, testLarge} {
+		op := storetest.Put(store.Block, storetest.GUID(uint64(i)), "", storetest.Value(1, n))
+		op.Named = true
+		if err := s.Apply(t.Context(), store.Batch{Ops: []store.Op{op}}); err != nil {
+			t.Fatal(err)
+		}
+		wantCorrupt(t, s, op)
+		op.Named = false
+		repaired(t, s, op)
+	}
+}
+
 // Writes that landed elsewhere: a sound value under a wrong key.
 func TestMisdirected(t *testing.T) {
 	disk, s, ops := damaged(t)

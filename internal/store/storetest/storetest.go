@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/zeebo/blake3"
+
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/store"
 )
@@ -37,6 +39,7 @@ func Run(t *testing.T, target Target) {
 		f    func(*testing.T, Target)
 	}{
 		{"PutGetDelete", testPutGetDelete},
+		{"Named", testNamed},
 		{"SubKeys", testSubKeys},
 		{"BatchOrder", testBatchOrder},
 		{"Bounds", testBounds},
@@ -140,6 +143,22 @@ func testPutGetDelete(t *testing.T, target Target) {
 	}
 	if u := s.Usage(); u.Used != 0 || u.Blocks != 0 {
 		t.Errorf("empty again, yet usage is %+v", u)
+	}
+}
+
+// A block named by its hash is the same record, whether the store is told so or
+// finds out.
+func testNamed(t *testing.T, target Target) {
+	s := open(t, target, limit)
+	for i, n := range []int{0, 1, 4096, target.Large - 1, target.Large, store.MaxValue} {
+		v := Value(uint64(i), n)
+		op := Put(store.Block, blake3.Sum256(v), "", v)
+		for _, named := range []bool{true, false, true} {
+			op.Named = named
+			apply(t, s, op)
+			wantValue(t, s, op.Key, v)
+			CheckUsage(t, s)
+		}
 	}
 }
 
