@@ -11,20 +11,20 @@ import (
 func (r InviteRequest) check() error {
 	switch {
 	case r.Role != "" && r.Role != "member" && r.Role != "admin":
-		return refuse(0, "role must be member or admin")
+		return refuse("role must be member or admin")
 	case r.Uses < 0 || r.Uses > 1000:
-		return refuse(0, "uses must be 1 to 1000")
+		return refuse("uses must be 1 to 1000")
 	case r.TTLS < 0 || r.TTLS > 400*24*3600:
-		return refuse(0, "an invite lives up to 400 days")
+		return refuse("an invite lives up to 400 days")
 	case r.Quota < 0:
-		return refuse(0, "quota is negative")
+		return refuse("quota is negative")
 	}
 	return nil
 }
 
 func (r RevokeRequest) check() error {
 	if r.GUID.IsZero() {
-		return refuse(0, "guid is missing")
+		return refuse("guid is missing")
 	}
 	return checkReason(r.Reason)
 }
@@ -33,7 +33,7 @@ func (r LeaveRequest) check() error { return checkReason(r.Reason) }
 
 func checkReason(s string) error {
 	if len(s) > MaxName || !utf8.ValidString(s) {
-		return refuse(0, "reason must be text of at most %d bytes", MaxName)
+		return refuse("reason must be text of at most %d bytes", MaxName)
 	}
 	return nil
 }
@@ -43,7 +43,7 @@ func (r LinkRequest) check() error { return checkLink(r.Link) }
 func checkLink(s string) error {
 	switch {
 	case s == "":
-		return refuse(0, "link is missing")
+		return refuse("link is missing")
 	case len(s) > MaxLink:
 		return Errorf(BadLink, "", "", "a link has at most %d bytes", MaxLink)
 	}
@@ -53,7 +53,7 @@ func checkLink(s string) error {
 func (r VerifyRequest) check() error {
 	if r.All {
 		if r.Link != "" {
-			return refuse(0, "either a link or all")
+			return refuse("either a link or all")
 		}
 		return nil
 	}
@@ -63,16 +63,16 @@ func (r VerifyRequest) check() error {
 func (r GetRequest) check() error {
 	switch {
 	case r.Offset < 0 || r.Length < 0 || r.Offset+r.Length < 0:
-		return refuse(0, "offset and length must not be negative, nor too large")
+		return refuse("offset and length must not be negative, nor too large")
 	case r.Out != "":
 		if err := checkPath("out", r.Out); err != nil {
 			return err
 		}
 		if r.Offset != 0 || r.Length != 0 {
-			return refuse(0, "a part is sent as a stream, not written to out")
+			return refuse("a part is sent as a stream, not written to out")
 		}
 	case r.Force:
-		return refuse(0, "force goes with out")
+		return refuse("force goes with out")
 	}
 	return checkLink(r.Link)
 }
@@ -80,7 +80,7 @@ func (r GetRequest) check() error {
 func (p PutParams) check() error {
 	if p.Name != "" {
 		if err := CheckName(p.Name); err != nil {
-			return refuse(0, "%w", err)
+			return refuse("%w", err)
 		}
 	}
 	if p.Path != "" {
@@ -94,13 +94,13 @@ func (p PutParams) check() error {
 func CheckName(s string) error {
 	switch {
 	case s == "":
-		return refuse(0, "the name is empty")
+		return refuse("the name is empty")
 	case len(s) > MaxName:
-		return refuse(0, "the name has %d bytes, more than %d", len(s), MaxName)
+		return refuse("the name has %d bytes, more than %d", len(s), MaxName)
 	case !utf8.ValidString(s):
-		return refuse(0, "the name is not UTF-8")
+		return refuse("the name is not UTF-8")
 	case s == "." || s == "..", strings.ContainsAny(s, "/\x00"), !filepath.IsLocal(s):
-		return refuse(0, "the name is not that of a plain file")
+		return refuse("the name is not that of a plain file")
 	}
 	return nil
 }
@@ -108,9 +108,9 @@ func CheckName(s string) error {
 func checkPath(field, s string) error {
 	switch {
 	case len(s) > MaxPath || strings.ContainsRune(s, 0):
-		return refuse(0, "%s must be a path of at most %d bytes", field, MaxPath)
+		return refuse("%s must be a path of at most %d bytes", field, MaxPath)
 	case !filepath.IsAbs(s) || filepath.Clean(s) != s:
-		return refuse(0, "%s must be an absolute path in its shortest form", field)
+		return refuse("%s must be an absolute path in its shortest form", field)
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func (r DHTRemoveRequest) check() error {
 		return nil
 	}
 	if len(r.Sign.Value) != 0 {
-		return refuse(0, "a removal has no value")
+		return refuse("a removal has no value")
 	}
 	return r.Sign.check()
 }
@@ -130,9 +130,9 @@ func (r DHTRemoveRequest) check() error {
 func (v SignedValue) check() error {
 	switch {
 	case len(v.Salt) > 64:
-		return refuse(0, "salt has %d bytes, more than 64", len(v.Salt))
+		return refuse("salt has %d bytes, more than 64", len(v.Salt))
 	case len(v.Value) > 64<<10:
-		return refuse(0, "value has %d bytes, more than 65536: store larger state by pointer", len(v.Value))
+		return refuse("value has %d bytes, more than 65536: store larger state by pointer", len(v.Value))
 	case v.Key != "":
 		return checkPath("key", v.Key)
 	}
@@ -143,7 +143,7 @@ func (r KeyRequest) check() error { return nil }
 
 func (r DoctorRequest) check() error {
 	if len(r.Checks) > 64 {
-		return refuse(0, "too many checks")
+		return refuse("too many checks")
 	}
 	if r.Backup != "" {
 		return checkPath("backup", r.Backup)

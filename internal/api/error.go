@@ -68,8 +68,8 @@ type Class struct {
 }
 
 // Classes is the one table of codes. A code that is not here is Internal.
-// Requests refused for their form keep HTTP's own status (405, 413, 415) with
-// the code bad_request.
+// One refusal has a status beside its code's: bad_request for a wrong method is
+// 405, as HTTP has it with the header Allow.
 var Classes = map[string]Class{
 	BadRequest: {http.StatusBadRequest, ExitUsage},
 	BadLink:    {http.StatusBadRequest, ExitUsage},

@@ -14,7 +14,7 @@ const keepAlive = 15 * time.Second
 
 func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if err := newQuery(r.URL.RawQuery).finish(); err != nil {
-		return refuse(0, "%w", err)
+		return refuse("%w", err)
 	}
 	return writeJSON(w, Jobs{Jobs: s.jobs.list()})
 }
@@ -83,7 +83,7 @@ func (s *stream) alive() error {
 // how it ended.
 func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request, id string) error {
 	if err := newQuery(r.URL.RawQuery).finish(); err != nil {
-		return refuse(0, "%w", err)
+		return refuse("%w", err)
 	}
 	j, err := s.jobs.wait(r.Context(), id)
 	if err != nil {
@@ -135,7 +135,7 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request, id string) er
 // events streams trace events until the client or the server ends.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if err := newQuery(r.URL.RawQuery).finish(); err != nil {
-		return refuse(0, "%w", err)
+		return refuse("%w", err)
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()

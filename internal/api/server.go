@@ -97,11 +97,13 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) error {
 	}
 	if r.Method != rt.method {
 		w.Header().Set("Allow", rt.method)
-		return refuse(http.StatusMethodNotAllowed, "this endpoint takes %s", rt.method)
+		e := refuse("this endpoint takes %s", rt.method)
+		e.status = http.StatusMethodNotAllowed
+		return e
 	}
 	if r.Method == http.MethodGet {
 		if r.ContentLength != 0 {
-			return refuse(0, "GET has no body")
+			return refuse("GET has no body")
 		}
 		return rt.handler(w, r)
 	}
@@ -109,19 +111,17 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) error {
 	case typeJSON:
 	case typeOctets:
 		if r.URL.Path != "/v1/put" && r.URL.Path != "/v1/dht/put" {
-			return refuse(http.StatusUnsupportedMediaType, "the body must be of type "+typeJSON)
+			return refuse("the body must be of type "+typeJSON)
 		}
 	default:
-		return refuse(http.StatusUnsupportedMediaType, "the body must be of type "+typeJSON+" or, where bytes are sent, "+typeOctets)
+		return refuse("the body must be of type "+typeJSON+" or, where bytes are sent, "+typeOctets)
 	}
 	return rt.handler(w, r)
 }
 
-// refuse is bad_request with HTTP's own status, if not 0.
-func refuse(status int, format string, a ...any) *Error {
-	e := Errorf(BadRequest, "", "", format, a...)
-	e.status = status
-	return e
+// refuse is bad_request, whatever is wrong with the form of a request (20-dht §8).
+func refuse(format string, a ...any) *Error {
+	return Errorf(BadRequest, "", "", format, a...)
 }
 
 func contentType(r *http.Request) string {
@@ -136,7 +136,7 @@ func contentType(r *http.Request) string {
 func read[T any](f func(context.Context) (T, error)) route {
 	return route{http.MethodGet, func(w http.ResponseWriter, r *http.Request) error {
 		if err := newQuery(r.URL.RawQuery).finish(); err != nil {
-			return refuse(0, "%w", err)
+			return refuse("%w", err)
 		}
 		v, err := f(r.Context())
 		if err != nil {
@@ -205,17 +205,17 @@ func runJob[T any](ctx context.Context, js *jobs, op, jobID string, f func(conte
 // readJSON reads a body of at most MaxBody bytes into v.
 func readJSON(r *http.Request, v any) error {
 	if contentType(r) != typeJSON {
-		return refuse(http.StatusUnsupportedMediaType, "the body must be of type "+typeJSON)
+		return refuse("the body must be of type "+typeJSON)
 	}
 	if err := newQuery(r.URL.RawQuery).finish(); err != nil {
-		return refuse(0, "%w", err)
+		return refuse("%w", err)
 	}
 	b, err := readBody(r, MaxBody)
 	if err != nil {
 		return err
 	}
 	if err := decodeStrict(b, v); err != nil {
-		return refuse(0, "%w", err)
+		return refuse("%w", err)
 	}
 	return nil
 }
@@ -224,14 +224,14 @@ func readJSON(r *http.Request, v any) error {
 // with what arrives, not with what is announced.
 func readBody(r *http.Request, most int64) ([]byte, error) {
 	if r.ContentLength > most {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "the body has %d bytes, more than %d", r.ContentLength, most)
+		return nil, refuse("the body has %d bytes, more than %d", r.ContentLength, most)
 	}
 	b, err := io.ReadAll(io.LimitReader(r.Body, most+1))
 	if err != nil {
-		return nil, refuse(0, "the body ended early: %w", err)
+		return nil, refuse("the body ended early: %w", err)
 	}
 	if int64(len(b)) > most {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", most)
+		return nil, refuse("the body has more than %d bytes", most)
 	}
 	return b, nil
 }
@@ -262,7 +262,7 @@ func (s *Server) ls(w http.ResponseWriter, r *http.Request) error {
 	q := newQuery(r.URL.RawQuery)
 	prefix := q.text("prefix", MaxName)
 	if err := q.finish(); err != nil {
-		return refuse(0, "%w", err)
+		return refuse("%w", err)
 	}
 	v, err := s.node.Ls(r.Context(), prefix)
 	if err != nil {

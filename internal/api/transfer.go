@@ -15,7 +15,7 @@ import (
 // put is POST /v1/put. What it cannot do yet it refuses by name.
 func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 	if contentType(r) != typeOctets {
-		return refuse(http.StatusUnsupportedMediaType, "the body must be of type "+typeOctets)
+		return refuse("the body must be of type "+typeOctets)
 	}
 	q := newQuery(r.URL.RawQuery)
 	chunk, ttl := q.text("chunk", 16), q.number("ttl_s", 0, math.MaxInt64)
@@ -26,14 +26,14 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 		Path: q.text("path", MaxPath), NoResume: q.truth("no_resume"),
 	}
 	if err := q.finish(); err != nil {
-		return refuse(0, "%w", err)
+		return refuse("%w", err)
 	}
 	switch chunk {
 	case "", "fixed":
 	case "cdc":
 		return Errorf(NotBuilt, "put", "", "chunk=cdc is not built yet")
 	default:
-		return refuse(0, "chunk must be fixed")
+		return refuse("chunk must be fixed")
 	}
 	if ttl != 0 {
 		return Errorf(NotBuilt, "put", "", "ttl_s is not built yet")
@@ -43,9 +43,9 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case p.Path != "" && r.ContentLength != 0:
-		return refuse(0, "either path or a body")
+		return refuse("either path or a body")
 	case p.Path == "" && p.Size >= 0 && r.ContentLength >= 0 && p.Size != r.ContentLength:
-		return refuse(0, "size is %d, but the body has %d bytes", p.Size, r.ContentLength)
+		return refuse("size is %d, but the body has %d bytes", p.Size, r.ContentLength)
 	}
 	v, err := runJob(r.Context(), s.jobs, "put", p.Job, func(ctx context.Context, report Report) (PutResult, error) {
 		return s.node.Put(ctx, p, r.Body, report)
@@ -150,7 +150,7 @@ func (s *Server) dhtPut(w http.ResponseWriter, r *http.Request) error {
 	var req DHTPutRequest
 	if contentType(r) == typeOctets {
 		if err := newQuery(r.URL.RawQuery).finish(); err != nil {
-			return refuse(0, "%w", err)
+			return refuse("%w", err)
 		}
 		b, err := readBody(r, MaxBody)
 		if err != nil {
