@@ -9,6 +9,7 @@ import (
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/dht"
+	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/node"
 	"atoll.example/atoll/internal/seal"
@@ -133,11 +134,31 @@ func (s *Service) DHTRemove(ctx context.Context, r api.DHTRemoveRequest) (api.DH
 		}
 		return api.DHTRemoveResult{Receipts: done.Receipts}, nil
 	}
+	if err := s.isContent(ctx, r.GUID); err != nil {
+		return api.DHTRemoveResult{}, err
+	}
 	done, err := s.n.RemoveBlock(ctx, r.GUID, rawClaim)
 	if err != nil {
 		return api.DHTRemoveResult{}, err
 	}
 	return api.DHTRemoveResult{Receipts: receipts(done.Receipts), KeptByOthers: done.KeptByOthers}, nil
+}
+
+// isContent refuses the name of a signed block, and one that names nothing: a
+// claim can be ended there too, but nothing would be removed. A content block
+// that is removed already, or of which no copy can be had now, passes: its
+// removal may have been cut short.
+func (s *Service) isContent(ctx context.Context, g id.GUID) error {
+	_, err := s.n.Blocks().Get(ctx, g)
+	if !errors.Is(err, dht.ErrNotFound) {
+		return nil
+	}
+	_, signed := node.Command[*dht.Signed](ctx, s.n, dht.GetSignedCmd{GUID: g}, nil)
+	if signed == nil || errors.Is(signed, &dht.Refusal{Code: dht.CodeEquivocation}) {
+		return api.Errorf(api.BadRequest, "dht remove", g.String(),
+			"this is a signed block, which its key removes: give the key and salt it was put with (--sign KEY --salt SALT)")
+	}
+	return signed
 }
 
 // Metrics implements api.Node.

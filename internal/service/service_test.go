@@ -9,11 +9,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/node"
 )
 
@@ -176,6 +178,28 @@ func TestSignedBlockThroughTheService(t *testing.T) {
 	_, err = p.services[0].DHTPut(ctx, api.DHTPutRequest{Signed: v})
 	if err == nil || api.AsError("dht put", err).Code != api.CAS {
 		t.Fatalf("cas of 0 over seq 2: %v", err)
+	}
+}
+
+// TestRemoveSaysWhatIsNot: without its key a signed block is not removed, nor is one
+// that was never put, and neither passes for done.
+func TestRemoveSaysWhatIsNot(t *testing.T) {
+	p := startPool(t, 3)
+	ctx := context.Background()
+	put, err := p.services[0].DHTPut(ctx, api.DHTPutRequest{Signed: &api.SignedValue{Salt: []byte("ebb"), Value: []byte("low")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.services[0].DHTRemove(ctx, api.DHTRemoveRequest{GUID: put.GUID})
+	if e := api.AsError("dht remove", err); err == nil || e.Code != api.BadRequest || !strings.Contains(e.Message, "--sign") {
+		t.Errorf("a signed block without its key: %v", err)
+	}
+	if _, err := p.services[1].DHTGet(ctx, api.DHTGetRequest{GUID: put.GUID}); err != nil {
+		t.Errorf("it is gone: %v", err)
+	}
+	_, err = p.services[0].DHTRemove(ctx, api.DHTRemoveRequest{GUID: id.GUID{7}})
+	if err == nil || api.AsError("dht remove", err).Code != api.NotFound {
+		t.Errorf("a block that was never put: %v", err)
 	}
 }
 
