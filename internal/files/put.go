@@ -81,7 +81,7 @@ func (c *Client) put(ctx context.Context, r *PutRequest, src *source) (res Resul
 	if src.size > int64(seal.Span(seal.MaxLevel+1, uint32(c.cfg.ChunkSize))) {
 		return res, ErrTooLarge
 	}
-	j, err := c.journalFor(r, src)
+	j, err := c.journalFor(ctx, r, src)
 	if err != nil {
 		return res, err
 	}
@@ -113,14 +113,15 @@ func (c *Client) put(ctx context.Context, r *PutRequest, src *source) (res Resul
 }
 
 // journalFor finds the journal to go on with, or starts one. It is claimed.
-func (c *Client) journalFor(r *PutRequest, src *source) (*journal, error) {
+func (c *Client) journalFor(ctx context.Context, r *PutRequest, src *source) (*journal, error) {
 	h := journalHead{
 		Source: src.id, Pool: c.cfg.Pool, Unique: r.Unique && !r.Clear, Clear: r.Clear, Secret: c.cfg.Secret.ID(),
 		K: uint8(r.K), W: uint8(r.W), Chunk: uint32(c.cfg.ChunkSize), Name: src.name, Created: c.cfg.Now().UnixMilli(),
 	}
 	if !r.NoResume && !src.id.isZero() {
-		if j := c.findJournal(h); j != nil {
-			return j, nil
+		j, err := c.awaitJournal(ctx, h)
+		if j != nil || err != nil {
+			return j, err
 		}
 	}
 	if _, err := io.ReadFull(c.cfg.Random, h.Claim[:]); err != nil {
@@ -142,20 +143,44 @@ func (c *Client) journalFor(r *PutRequest, src *source) (*journal, error) {
 	return j, nil
 }
 
-// findJournal returns the claimed journal of an earlier put like h, or nil.
-func (c *Client) findJournal(h journalHead) *journal {
+// awaitJournal returns the claimed journal of an earlier put like h, or nil. One
+// that is in use is waited for, as a part is by takePart: the put that was
+// interrupted a moment ago may still be ending.
+func (c *Client) awaitJournal(ctx context.Context, h journalHead) (*journal, error) {
+	for start := time.Now(); ; {
+		j, busy := c.findJournal(h)
+		if j != nil || !busy || time.Since(start) > partPatience {
+			return j, nil
+		}
+		select {
+		case <-time.After(partPatience / 20):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// findJournal returns the claimed journal of an earlier put like h, or nil; busy
+// reports that another put has claimed such a one.
+func (c *Client) findJournal(h journalHead) (j *journal, busy bool) {
 	for _, path := range c.journals() {
-		if strings.HasSuffix(path, deadSuffix) || !c.claim(path) {
+		if strings.HasSuffix(path, deadSuffix) {
 			continue
 		}
-		if head, err := readHead(path); err == nil && h.sameUpload(head) {
-			if j, err := resumeJournal(path); err == nil {
-				return j
-			}
+		head, err := readHead(path)
+		if err != nil || !h.sameUpload(head) {
+			continue
+		}
+		if !c.claim(path) {
+			busy = true
+			continue
+		}
+		if j, err := resumeJournal(path); err == nil {
+			return j, false
 		}
 		c.unclaim(path)
 	}
-	return nil
+	return nil, busy
 }
 
 // sealer returns a sealer for this upload; each goroutine needs its own.

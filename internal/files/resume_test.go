@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,6 +94,49 @@ func TestPutResumes(t *testing.T) {
 		if _, err := c.Remove(t.Context(), res.Link, nil); err != nil || len(p.guids()) != 0 {
 			t.Errorf("cut at %d: %d blocks left after rm, %v", at, len(p.guids()), err)
 		}
+	}
+}
+
+// A put repeated while the interrupted one still ends waits for its journal, and
+// does not send everything under another claim.
+
+func TestPutWaitsForTheInterruptedOne(t *testing.T) {
+	const chunk = 256
+	path := writeFile(t, "big", data(1, 8*chunk))
+	p, dir := newPool(), t.TempDir()
+	c := open(t, p, dir, chunkOf(chunk))
+	under, ended := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	p.wait = func(_ context.Context, op string) error {
+		if op == "put" {
+			once.Do(func() { close(under) })
+			<-ended
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	errs := make(chan error, 1)
+	go func() {
+		_, err := c.PutFile(ctx, PutRequest{Path: path})
+		errs <- err
+	}()
+	<-under
+	journal := uploads(t, dir)
+	cancel()
+	time.AfterFunc(partPatience/8, func() { close(ended) })
+	if _, err := c.PutFile(t.Context(), PutRequest{Path: path, Progress: func(Progress) {
+		if now := uploads(t, dir); len(now) > 1 || len(now) == 1 && now[0] != journal[0] {
+			t.Errorf("journals %q, want %q alone", now, journal)
+		}
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-errs; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the interrupted put: %v", err)
+	}
+	if n := len(uploads(t, dir)); n != 0 {
+		t.Errorf("%d journals left", n)
 	}
 }
 
