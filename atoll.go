@@ -100,6 +100,7 @@ func (o Options) config() node.Config {
 	return node.Config{
 		Dir: o.Dir, Name: o.Name, Domain: o.Domain, Listen: o.Listen, Announce: o.Announce,
 		Loopback: o.Loopback, Limit: o.Limit, Log: o.Log,
+		Version: service.Release,
 	}
 }
 

@@ -51,6 +51,7 @@ func config(o cli.NodeOptions, i int) node.Config {
 		Dir: o.Dir, Name: o.Name, Domain: o.Domain, Listen: o.Listen, Announce: o.Announce, Loopback: o.Loopback,
 		NoQUIC: !o.QUIC, NoRelay: !o.Relay, NoHolePunch: !o.HolePunch, MDNS: o.MDNS,
 		Limit: o.Limit, Preset: node.Preset(o.Preset), Grace: o.Grace, Log: o.Log,
+		Version: service.Release,
 	}
 	if o.ClockOffset != 0 {
 		c.Wall = func() int64 { return time.Now().Add(o.ClockOffset).UnixMilli() }

@@ -127,6 +127,7 @@ func (d *demonstration) grow(ctx context.Context, dir string) error {
 		return node.Config{
 			Dir: filepath.Join(dir, name), Name: name, Domain: "domain-" + name, Loopback: true,
 			NoQUIC: true, NoRelay: true, Limit: demoLimit, Preset: node.Local,
+			Version: service.Release,
 		}
 	}
 	first, err := node.Create(ctx, cfg(0), node.PoolParams{Name: "demo", K: demoCopies, Overlay: 1})

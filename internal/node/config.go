@@ -39,6 +39,10 @@ type Config struct {
 	// finds members there whose remembered addresses are old.
 	MDNS bool
 
+	// Version is that of the program, which the other members show. Default:
+	// none is told.
+	Version string
+
 	// Limit is what the store may take, in bytes; default 80 % of what is
 	// free at the first start, later what was granted last.
 	Limit int64

@@ -185,7 +185,18 @@ func (n *Node) transportConfig() (p2p.Config, error) {
 		Listen: n.cfg.Listen, Announce: n.cfg.Announce, Loopback: n.cfg.Loopback,
 		NoQUIC: n.cfg.NoQUIC, NoRelay: n.cfg.NoRelay, NoHolePunch: n.cfg.NoHolePunch,
 		Known: strings.Fields(string(known)), Log: n.cfg.Log, OnAddrs: n.moved,
+		UserAgent: agent(n.cfg.Version),
 	}, nil
+}
+
+// agentName begins what a node tells of its program; the version follows.
+const agentName = "atoll"
+
+func agent(version string) string {
+	if version == "" {
+		return agentName
+	}
+	return agentName + "/" + version
 }
 
 func (n *Node) openStore() error {

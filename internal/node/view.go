@@ -3,6 +3,8 @@ package node
 import (
 	"cmp"
 	"slices"
+	"strings"
+	"time"
 
 	"atoll.example/atoll/internal/dht"
 	"atoll.example/atoll/internal/id"
@@ -165,6 +167,21 @@ func (n *Node) Usage() store.Usage { return n.st.Usage() }
 
 // Links are the live connections.
 func (n *Node) Links() []transport.Link { return n.tr.Links() }
+
+// Heard is what the live connections tell of their far ends: the version of the
+// program, and the best round trip of a handshake.
+func (n *Node) Heard() (versions map[id.GUID]string, rtt map[id.GUID]time.Duration) {
+	versions, rtt = make(map[id.GUID]string), make(map[id.GUID]time.Duration)
+	for _, l := range n.tr.Links() {
+		if v, ok := strings.CutPrefix(l.Agent, agentName+"/"); ok {
+			versions[l.Peer] = v
+		}
+		if was, ok := rtt[l.Peer]; l.RTT > 0 && (!ok || l.RTT < was) {
+			rtt[l.Peer] = l.RTT
+		}
+	}
+	return versions, rtt
+}
 
 // Network counts what the transport did.
 func (n *Node) Network() p2p.Stats { return n.tr.Stats() }

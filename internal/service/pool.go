@@ -157,13 +157,17 @@ func (s *Service) Peers(ctx context.Context) (api.Peers, error) {
 	if err != nil {
 		return api.Peers{}, err
 	}
+	versions, shakes := s.n.Heard()
 	used := make(map[id.GUID]dht.MemberSurvey)
 	for _, m := range survey.Members {
 		used[m.Member] = m
 	}
 	res := api.Peers{Peers: []api.Peer{}}
 	for _, m := range v.Roster {
-		p := api.Peer{GUID: m.GUID, RTTMs: ms(v.RTT[m.GUID]), Addr: v.Addr(m.GUID)}
+		p := api.Peer{GUID: m.GUID, RTTMs: ms(v.RTT[m.GUID]), Addr: v.Addr(m.GUID), Version: versions[m.GUID]}
+		if p.RTTMs == 0 { // the overlay has had no reason to measure
+			p.RTTMs = float64(shakes[m.GUID].Microseconds()) / 1000
+		}
 		if m.Cert != nil {
 			p.Name, p.Domain, p.Role = m.Cert.Name, m.Cert.Domain, m.Cert.Role.String()
 			p.Since = time.UnixMilli(m.Cert.NotBefore)

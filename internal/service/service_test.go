@@ -37,6 +37,7 @@ func startPool(t testing.TB, num int) *pool {
 		return node.Config{
 			Dir: filepath.Join(dir, name), Name: name, Domain: "domain-" + name, Loopback: true,
 			NoQUIC: true, NoRelay: true, Limit: 2 << 30, Preset: node.Local,
+			Version: "test-" + name,
 		}
 	}
 	p := &pool{nodes: make([]*node.Node, num)}
@@ -178,6 +179,29 @@ func TestSignedBlockThroughTheService(t *testing.T) {
 	_, err = p.services[0].DHTPut(ctx, api.DHTPutRequest{Signed: v})
 	if err == nil || api.AsError("dht put", err).Code != api.CAS {
 		t.Fatalf("cas of 0 over seq 2: %v", err)
+	}
+}
+
+// TestPeersTellOfAll: each member shows how far the others are and what they run.
+func TestPeersTellOfAll(t *testing.T) {
+	p := startPool(t, 4)
+	for i, s := range p.services {
+		until(t, "round trips and versions of all", func() bool {
+			peers, err := s.Peers(context.Background())
+			if err != nil || len(peers.Peers) != 4 {
+				return false
+			}
+			for _, m := range peers.Peers {
+				if m.State == "self" {
+					continue
+				}
+				if m.State != "live" || m.RTTMs <= 0 || m.RTTMs > 10_000 || m.Version != "test-"+m.Name {
+					t.Logf("node %d: %s is %s, %v ms, version %q", i, m.Name, m.State, m.RTTMs, m.Version)
+					return false
+				}
+			}
+			return true
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"time"
 
 	"atoll.example/atoll/internal/id"
 )
@@ -51,6 +52,12 @@ type Link struct {
 	Addr    string // as people read it
 	Proto   string // tcp, quic, relay, mem
 	Inbound bool
+	// RTT is the round trip that the handshake took, with the checks of
+	// certificates in it. 0: not measured.
+	RTT time.Duration
+	// Agent is the program the peer says it runs, at most 64 bytes of
+	// printable text; empty until it has said so.
+	Agent string
 }
 
 // Transport carries frames.

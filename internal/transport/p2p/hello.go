@@ -134,25 +134,27 @@ func (t *Transport) shake(ctx context.Context, conn network.Conn) (*link, error)
 	if err != nil {
 		return nil, err
 	}
-	h, err := t.shakeOn(s, key, hello)
+	h, rtt, err := t.shakeOn(s, key, hello)
 	if err != nil {
 		_ = s.Reset()
 		return nil, err
 	}
-	return t.addLink(conn, s, h, true)
+	return t.addLink(conn, s, h, true, rtt)
 }
 
-func (t *Transport) shakeOn(s *stream, key [32]byte, hello []byte) (*id.Handle, error) {
-	_ = s.SetDeadline(time.Now().Add(t.times.shake))
+func (t *Transport) shakeOn(s *stream, key [32]byte, hello []byte) (*id.Handle, time.Duration, error) {
+	start := time.Now()
+	_ = s.SetDeadline(start.Add(t.times.shake))
 	if _, err := s.Write(wire.AppendFrame(nil, hello)); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	theirs, err := readVerdict(s, transport.MaxHello)
+	rtt := time.Since(start)
 	if err != nil {
 		if errors.As(err, new(*refusal)) {
 			t.stats.refusedByPeer.Add(1)
 		}
-		return nil, err
+		return nil, 0, err
 	}
 	h, err := t.admit(key, theirs)
 	if err != nil {
@@ -160,12 +162,12 @@ func (t *Transport) shakeOn(s *stream, key [32]byte, hello []byte) (*id.Handle, 
 		_ = writeVerdict(s, nil, err)
 		_ = s.CloseWrite()
 		waitEnd(s)
-		return nil, fmt.Errorf("we refused the peer: %w", err)
+		return nil, 0, fmt.Errorf("we refused the peer: %w", err)
 	}
 	if err := writeVerdict(s, nil, nil); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return h, s.SetDeadline(time.Time{})
+	return h, rtt, s.SetDeadline(time.Time{})
 }
 
 // waitEnd gives the other side a moment to read a refusal: closing a TCP
@@ -196,14 +198,14 @@ func (t *Transport) onLink(s network.Stream) {
 		_ = s.Reset()
 		return
 	}
-	h, err := t.answerShake(s, key)
+	h, rtt, err := t.answerShake(s, key)
 	<-t.shaking
 	if err != nil {
 		_ = s.Reset()
 		t.dropUnlinked(conn)
 		return
 	}
-	l, err := t.addLink(conn, &stream{Stream: s, rw: s}, h, false)
+	l, err := t.addLink(conn, &stream{Stream: s, rw: s}, h, false, rtt)
 	if err != nil {
 		_ = s.Reset()
 		return
@@ -211,12 +213,12 @@ func (t *Transport) onLink(s network.Stream) {
 	l.read()
 }
 
-func (t *Transport) answerShake(s network.Stream, key [32]byte) (*id.Handle, error) {
+func (t *Transport) answerShake(s network.Stream, key [32]byte) (*id.Handle, time.Duration, error) {
 	_ = s.SetDeadline(time.Now().Add(t.times.shake))
 	theirs, err := wire.ReadFrame(s, transport.MaxHello)
 	if err != nil {
 		t.countFault(err)
-		return nil, err
+		return nil, 0, err
 	}
 	h, err := t.admit(key, theirs)
 	hello := t.host.Hello()
@@ -229,10 +231,11 @@ func (t *Transport) answerShake(s network.Stream, key [32]byte) (*id.Handle, err
 		_ = writeVerdict(s, nil, err)
 		_ = s.CloseWrite()
 		waitEnd(s)
-		return nil, err
+		return nil, 0, err
 	}
+	start := time.Now()
 	if err := writeVerdict(s, hello, nil); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if _, err := readVerdict(s, 0); err != nil {
 		if errors.As(err, new(*refusal)) {
@@ -240,7 +243,7 @@ func (t *Transport) answerShake(s network.Stream, key [32]byte) (*id.Handle, err
 		} else {
 			t.countFault(err)
 		}
-		return nil, err
+		return nil, 0, err
 	}
-	return h, s.SetDeadline(time.Time{})
+	return h, time.Since(start), s.SetDeadline(time.Time{})
 }

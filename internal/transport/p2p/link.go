@@ -27,6 +27,7 @@ type link struct {
 	opener  bool       // we opened it
 	relayed bool
 	opened  time.Time
+	rtt     time.Duration // of the handshake
 
 	wake     chan struct{} // the writer has something to do
 	bulkWake chan struct{} // a bulk writer has
@@ -50,7 +51,7 @@ const (
 
 // addLink takes an admitted stream into service and starts its writer, and
 // its reader if we opened it (else the caller reads).
-func (t *Transport) addLink(conn network.Conn, s *stream, h *id.Handle, opener bool) (*link, error) {
+func (t *Transport) addLink(conn network.Conn, s *stream, h *id.Handle, opener bool, rtt time.Duration) (*link, error) {
 	cs := t.connOf(conn)
 	if cs == nil {
 		return nil, transport.ErrClosed
@@ -60,7 +61,7 @@ func (t *Transport) addLink(conn network.Conn, s *stream, h *id.Handle, opener b
 		return nil, err
 	}
 	l := &link{
-		p: p, conn: conn, s: s, h: h, opener: opener, opened: time.Now(),
+		p: p, conn: conn, s: s, h: h, opener: opener, opened: time.Now(), rtt: rtt,
 		relayed: kindOf(conn.RemoteMultiaddr()) == kindRelay,
 		wake:    make(chan struct{}, 1), bulkWake: make(chan struct{}, maxBulk),
 		done: make(chan struct{}), moved: make(chan struct{}), bulkMax: maxBulk,

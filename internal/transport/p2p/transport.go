@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -376,6 +377,7 @@ func (t *Transport) Links() []transport.Link {
 			out = append(out, transport.Link{
 				Peer: l.h.GUID, Addr: textOf(m), Proto: protoOf(m),
 				Inbound: l.conn.Stat().Direction == network.DirInbound,
+				RTT:     l.rtt, Agent: t.agentOf(p.pid),
 			})
 		}
 		p.mu.Unlock()
@@ -383,6 +385,20 @@ func (t *Transport) Links() []transport.Link {
 	slices.SortStableFunc(out, func(a, b transport.Link) int { return a.Peer.Cmp(b.Peer) })
 	return out
 }
+
+// agentOf is what identify has told of a peer's program.
+func (t *Transport) agentOf(p peer.ID) string {
+	v, err := t.h.Peerstore().Get(p, "AgentVersion")
+	s, ok := v.(string)
+	if err != nil || !ok || s == "" {
+		return ""
+	}
+	s = reasonOf(s)
+	return strings.TrimSpace(strings.ToValidUTF8(s[:min(len(s), maxAgent)], ""))
+}
+
+// maxAgent bounds what is shown of a peer's program, in bytes. Chosen by us.
+const maxAgent = 64
 
 // Close ends all links and waits for their goroutines. Calls of the host
 // under way are waited for too: a host that blocks in Receive must let go.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -258,6 +259,24 @@ func TestIdentifyTellsLittle(t *testing.T) {
 	for _, a := range v.tr.h.Peerstore().Addrs(m.ID()) {
 		if v.tr.gate.InterceptAddrDial(m.ID(), a) {
 			t.Errorf("would dial %s", a)
+		}
+	}
+}
+
+// TestLinksTellOfTheFarEnd looks at what both ends know of each other: the round trip
+// of their handshake, and the program, whose words are cleaned.
+func TestLinksTellOfTheFarEnd(t *testing.T) {
+	a, ta := member(t, 1, "lagoon", Config{UserAgent: "atoll/1.2"})
+	b, tb := member(t, 2, "lagoon", Config{UserAgent: "evil\n\x1b[2J" + strings.Repeat("x", 200)})
+	exchange(t, b, tb, a, "hello")
+	exchange(t, a, ta, b, "hello yourself")
+	for tr, want := range map[*Transport]string{ta: "evil  [2Jxxx", tb: "atoll/1.2"} {
+		transporttest.Until(t, "identify", func() bool {
+			l := tr.Links()
+			return len(l) > 0 && strings.HasPrefix(l[0].Agent, want) && len(l[0].Agent) <= maxAgent
+		})
+		if rtt := tr.Links()[0].RTT; rtt <= 0 || rtt > time.Minute {
+			t.Errorf("round trip of %s", rtt)
 		}
 	}
 }
