@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -226,6 +227,15 @@ func refuseStarts(t *testing.T, p *pool) {
 	} {
 		p.refused(t, p.at(r.dir), r.refusal)
 	}
+	copied := filepath.Join(p.dir, "copied")
+	if err := os.CopyFS(copied, identityOf(p.procs[2].dir)); err != nil {
+		t.Fatal(err)
+	}
+	p.ok(2, &st, "status")
+	p.refused(t, p.at(copied), refusal{
+		"a copy of the folder of a member that runs", up(), 1, "dir_in_use",
+		[]string{st.Node.Addrs[0], copied, "stop that one", "atoll invite", "atoll join INVITE"},
+	})
 	if entries, err := os.ReadDir(strange); err != nil || len(entries) != 1 {
 		t.Errorf("a folder that is not ours was changed: %v, %v", entries, err)
 	}
@@ -235,6 +245,16 @@ func refuseStarts(t *testing.T, p *pool) {
 			t.Errorf("%s has mode %v, want %v: %v", name, info.Mode(), mode, err)
 		}
 	}
+}
+
+// identityOf is a member's folder without its store and its socket.
+func identityOf(dir string) fs.FS { return onlyFiles{os.DirFS(dir)} }
+
+type onlyFiles struct{ fs.FS }
+
+func (f onlyFiles) ReadDir(name string) ([]fs.DirEntry, error) {
+	all, err := fs.ReadDir(f.FS, name)
+	return slices.DeleteFunc(all, func(e fs.DirEntry) bool { return !e.Type().IsRegular() }), err
 }
 
 // refuseReadOnly: permissions do not bind root, for whom a file system is mounted

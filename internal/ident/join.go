@@ -168,7 +168,8 @@ func ParseQuestion(b []byte) (Question, error) {
 }
 
 // Grounds answers Standing: the roster entry that bars the chain, signed by who
-// revoked it and checked by package roster. Empty: nothing is held against it.
+// revoked it and checked by package roster; or else the newest word of the node
+// itself, which bars its earlier boots. Empty: nothing is held against it.
 //
 //	version u8 = 1 · entry u16+
 type Grounds struct{ Entry []byte }

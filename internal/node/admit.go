@@ -44,7 +44,9 @@ func (n *Node) answer(ctx context.Context, key [32]byte, question []byte) ([]byt
 			return nil, fmt.Errorf("%w: the standing of another node's key", ident.ErrForbidden)
 		}
 		err := n.withRoster(func(r *roster.Roster) error {
-			g.Entry = r.Grounds(q.Chain)
+			if g.Entry = r.Grounds(q.Chain); g.Entry == nil {
+				g.Entry = r.Word(q.Chain.Leaf().GUID()) // perhaps of a later boot, which the asker would have to know of
+			}
 			return nil
 		})
 		return g.Encode(), err

@@ -40,6 +40,7 @@ var (
 	ErrNotOurs = &Fault{FaultCode: "bad_dir", Text: "the folder holds something else"}
 	ErrNoWrite = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be written"}
 	ErrInUse   = &Fault{FaultCode: "dir_in_use", Text: "another atoll process runs on this folder"}
+	ErrTwin    = &Fault{FaultCode: "dir_in_use", Text: "another node with this identity is running"}
 	ErrFailed  = &Fault{FaultCode: "disk_failed", Text: "the node stopped here after a disk error"}
 	ErrDamaged = &Fault{FaultCode: "disk_failed", Text: "the index of this node's store is damaged"}
 	ErrLeft    = &Fault{FaultCode: "not_member", Text: "the member in this folder has left its pool"}

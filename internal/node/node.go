@@ -157,6 +157,9 @@ func begin(ctx context.Context, cfg Config, enter func(*home) error, settle func
 	if n.who, err = n.home.keys(); err != nil {
 		return nil, err
 	}
+	if err = n.noTwin(ctx); err != nil {
+		return nil, err
+	}
 	n.saver = newSaver(n.home, n.cfg.Log)
 	n.link = &link{wall: n.cfg.Wall, deliver: n.deliver, answer: n.answer, met: n.met, barred: n.barred}
 	if err = n.listen(); err != nil {

@@ -14,7 +14,8 @@ import (
 // A node that was revoked while it was down, or whose links were cut before it
 // heard of it, finds its handshakes refused. It asks whoever refused it for the
 // signed entry of the roster that says so, and stops when the signature is good:
-// one member's word alone stops nobody.
+// one member's word alone stops nobody. A node that others know under a later boot
+// epoch is refused too, and gets the entry that this later boot has signed.
 
 // askPause is how often a member that refused a link is asked at most.
 const askPause = time.Second

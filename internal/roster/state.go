@@ -3,6 +3,7 @@ package roster
 import (
 	"fmt"
 
+	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/wire"
 )
 
@@ -48,4 +49,13 @@ func split(b []byte) ([][]byte, error) {
 		entries = append(entries, rd.Bytes16(MaxEntry))
 	}
 	return entries, rd.Close()
+}
+
+// Word is the entry by which a node told last where it is and under which boot
+// epoch; nil if it has told nothing. The slice must not be changed.
+func (r *Roster) Word(g id.GUID) []byte {
+	if n := r.nodes[g]; n != nil && n.state != nil {
+		return n.state.bytes
+	}
+	return nil
 }

@@ -117,7 +117,24 @@ func (t *Transport) admit(key [32]byte, hello []byte) (*id.Handle, error) {
 	if t.isBanned(h.GUID) {
 		return nil, errBanned
 	}
+	if t.rebooted(h) {
+		return nil, errOlder
+	}
 	return h, nil
+}
+
+// errOlder tells a process that it is one too many: it goes on to ask why, and
+// finds that others remember a later boot (10-overlay §1).
+var errOlder = errors.New("a later start of this node is connected: another one with its identity runs")
+
+// rebooted reports whether a later boot of h's node is linked.
+func (t *Transport) rebooted(h *id.Handle) bool {
+	p, err := t.remoteFor(h.Key)
+	if err != nil {
+		return false
+	}
+	defer p.mu.Unlock() // remoteFor has locked it
+	return len(p.links) > 0 && p.links[0].h.Epoch > h.Epoch
 }
 
 // shake opens a link on conn: it sends our hello, checks theirs, and confirms.

@@ -89,9 +89,11 @@ func (t *Transport) addLink(conn network.Conn, s *stream, h *id.Handle, opener b
 	p.fails, p.next, p.refused, p.used = 0, time.Time{}, nil, time.Now()
 	p.links = append(p.links, l)
 	p.sort()
-	var extra *link
-	if len(p.links) > maxLinks {
-		extra = p.links[len(p.links)-1]
+	var extra []*link // of an earlier boot, or one too many
+	for i, o := range p.links {
+		if i >= maxLinks || o.h.Epoch < p.links[0].h.Epoch {
+			extra = append(extra, o)
+		}
 	}
 	p.wake()
 	l.nudge()
@@ -106,8 +108,8 @@ func (t *Transport) addLink(conn network.Conn, s *stream, h *id.Handle, opener b
 			l.read()
 		}()
 	}
-	if extra != nil {
-		extra.close()
+	for _, o := range extra {
+		o.close()
 	}
 	return l, nil
 }

@@ -2,9 +2,11 @@ package p2p
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -106,6 +108,37 @@ func (t *Transport) probe(ctx context.Context, m ma.Multiaddr) (peer.ID, error) 
 		return "", err
 	}
 	defer scope.Done()
+	return greet(ctx, m, t.h.Peerstore().PrivKey(t.h.ID()))
+}
+
+// KeyAt returns the key of the node that answers at addr, over TCP. It asks under
+// a key made for it, and needs no Transport: a program can look who is there before
+// it listens itself. Like learnKey it proves nothing but that key.
+func KeyAt(ctx context.Context, addr string) ([32]byte, error) {
+	m, err := decodeAddr(addr)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	if kindOf(m) != kindTCP {
+		return [32]byte{}, fmt.Errorf("%s: %w: not a TCP address", textOf(m), transport.ErrUnreachable)
+	}
+	priv, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	p, err := greet(ctx, m, priv)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("%s: %w: %w", textOf(m), transport.ErrUnreachable, err)
+	}
+	key, ok := keyOf(p)
+	if !ok {
+		return [32]byte{}, fmt.Errorf("%s: %w: not an Ed25519 key", textOf(m), transport.ErrUnreachable)
+	}
+	return key, nil
+}
+
+// greet returns the id of who answers at m, over TCP.
+func greet(ctx context.Context, m ma.Multiaddr, priv crypto.PrivKey) (peer.ID, error) {
 	var d manet.Dialer
 	c, err := d.DialContext(ctx, m)
 	if err != nil {
@@ -117,7 +150,7 @@ func (t *Transport) probe(ctx context.Context, m ma.Multiaddr) (peer.ID, error) 
 	if err := mss.SelectProtoOrFail(protocol.ID(libp2ptls.ID), c); err != nil {
 		return "", fmt.Errorf("not a node: %w", err)
 	}
-	sec, err := libp2ptls.New(libp2ptls.ID, t.h.Peerstore().PrivKey(t.h.ID()), nil)
+	sec, err := libp2ptls.New(libp2ptls.ID, priv, nil)
 	if err != nil {
 		return "", err
 	}
