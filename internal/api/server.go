@@ -111,10 +111,10 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) error {
 	case typeJSON:
 	case typeOctets:
 		if r.URL.Path != "/v1/put" && r.URL.Path != "/v1/dht/put" {
-			return refuse("the body must be of type "+typeJSON)
+			return refuse("the body must be of type " + typeJSON)
 		}
 	default:
-		return refuse("the body must be of type "+typeJSON+" or, where bytes are sent, "+typeOctets)
+		return refuse("the body must be of type " + typeJSON + " or, where bytes are sent, " + typeOctets)
 	}
 	return rt.handler(w, r)
 }
@@ -205,7 +205,7 @@ func runJob[T any](ctx context.Context, js *jobs, op, jobID string, f func(conte
 // readJSON reads a body of at most MaxBody bytes into v.
 func readJSON(r *http.Request, v any) error {
 	if contentType(r) != typeJSON {
-		return refuse("the body must be of type "+typeJSON)
+		return refuse("the body must be of type " + typeJSON)
 	}
 	if err := newQuery(r.URL.RawQuery).finish(); err != nil {
 		return refuse("%w", err)

@@ -15,7 +15,7 @@ import (
 // put is POST /v1/put. What it cannot do yet it refuses by name.
 func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 	if contentType(r) != typeOctets {
-		return refuse("the body must be of type "+typeOctets)
+		return refuse("the body must be of type " + typeOctets)
 	}
 	q := newQuery(r.URL.RawQuery)
 	chunk, ttl := q.text("chunk", 16), q.number("ttl_s", 0, math.MaxInt64)
