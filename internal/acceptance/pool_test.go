@@ -16,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/api/apitest"
 	"atoll.example/atoll/internal/id"
 )
 
@@ -46,7 +49,14 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "building the program: %v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
 }
 
 // pool is members in processes of their own.
@@ -63,26 +73,9 @@ type proc struct {
 	env    []string // of the process, beside the test's own
 	cmd    *exec.Cmd
 	ended  chan struct{}
-	stderr *syncBuffer
+	stderr *apitest.Output
 	peakKB int64         // resident memory, of processes that have ended
 	cpu    time.Duration // likewise
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // newPool starts num members, which join at once.
@@ -153,7 +146,7 @@ func (p *pool) start(i int, args ...string) {
 	pr := p.procs[i]
 	args = append(args, "--dir", pr.dir, "--json", "--name", fmt.Sprintf("n%d", i), "--domain", fmt.Sprintf("d%d", i))
 	cmd := exec.Command(program, append(args, p.flags...)...)
-	pr.stderr = &syncBuffer{}
+	pr.stderr = &apitest.Output{}
 	cmd.Env, cmd.Stderr = append(os.Environ(), pr.env...), pr.stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {

@@ -20,15 +20,31 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+	"go.uber.org/goleak"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite golden files; then read the diff")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(leakless{m}, map[string]func(){
 		"atoll": func() { os.Exit(Main(testHooks())) },
 		"bare":  func() { os.Exit(Main(Hooks{})) },
 	})
+}
+
+// leakless fails a run that leaves a goroutine behind.
+type leakless struct{ m *testing.M }
+
+func (l leakless) Run() int {
+	code := l.m.Run()
+	if code != 0 {
+		return code
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // testHooks say on standard error what they were asked for.

@@ -1,17 +1,16 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/api/apitest"
 	"atoll.example/atoll/internal/node"
 	"atoll.example/atoll/internal/store"
 )
@@ -43,24 +42,6 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// syncBuffer is written by a logger and read by the test.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // TestRottenDisk: a node whose disk gives back wrong bytes says so in its log, in
 // its status and to the doctor.
 func TestRottenDisk(t *testing.T) {
@@ -75,7 +56,7 @@ func TestRottenDisk(t *testing.T) {
 		st, err := p.services[0].Status(ctx)
 		return err == nil && st.Safety.Full == st.Safety.Blocks
 	})
-	var log syncBuffer
+	var log apitest.Output
 	cfg := node.Config{
 		Dir: p.nodes[2].Dir(), Loopback: true, NoQUIC: true, NoRelay: true, Preset: node.Local,
 		Log: slog.New(slog.NewTextHandler(&log, nil)),
