@@ -36,6 +36,7 @@ const (
 // process is the nodes of one "up" or "join".
 type process struct {
 	nodes []*node.Node
+	tasks sync.WaitGroup // goroutines that end with the process's context
 }
 
 func (p *process) close() {
@@ -134,10 +135,11 @@ func runOnce(ctx context.Context, o cli.NodeOptions, started func(cli.Started), 
 		err = p.announce(ctx, made, o.Log, started)
 	}
 	if err == nil {
-		go sweep(ctx, s)
+		p.tasks.Go(func() { sweep(ctx, s) })
 		err = p.wait(ctx)
 	}
 	cancel(nil)
+	p.tasks.Wait() // a sweep must not outlive what it sweeps
 	if serr := <-served; err == nil {
 		err = serr
 	}
@@ -238,7 +240,7 @@ func (p *process) announce(ctx context.Context, made bool, log *slog.Logger, sta
 func (p *process) wait(ctx context.Context) error {
 	failed := make(chan error, len(p.nodes))
 	for _, n := range p.nodes {
-		go watch(ctx, n, failed)
+		p.tasks.Go(func() { watch(ctx, n, failed) })
 	}
 	select {
 	case err := <-failed:
