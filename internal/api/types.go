@@ -47,9 +47,13 @@ type NodeStatus struct {
 	Role   string   `json:"role"` // member, admin
 	Addrs  []string `json:"addrs"`
 	Domain string   `json:"domain"`
-	// State is joining, ready, leaving or left.
+	// State is joining, settling, ready, leaving or left.
 	State string `json:"state"`
 }
+
+// Searching reports whether a node in this state has found no other member since
+// it started.
+func Searching(state string) bool { return state == "joining" || state == "settling" }
 
 // MemberCount counts members of the roster, and those the node can see.
 type MemberCount struct {

@@ -132,7 +132,7 @@ func plainAddr(s string) string {
 
 // isolated reports whether the node has found no other member since it started.
 func isolated(st api.Status) bool {
-	return st.Members.Total > 1 && (st.Node.State == "joining" || st.Node.State == "settling")
+	return st.Members.Total > 1 && api.Searching(st.Node.State)
 }
 
 // alone reports whether no other member has answered.

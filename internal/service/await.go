@@ -36,8 +36,8 @@ func (s *Service) await(ctx context.Context, op string) error {
 	return api.Errorf(api.Unavailable, op, "", "%s", seeking(v))
 }
 
-// isolated reports whether the node has found nobody since it started.
-func isolated(v node.View) bool { return v.State == "joining" || v.State == "settling" }
+// unreached reports whether nothing can be told of the others' copies.
+func unreached(v node.View) bool { return api.Searching(v.State) || alone(v) }
 
 // alone reports whether the node reaches no other member, be it that it has found
 // none or that they have all gone.
@@ -86,7 +86,7 @@ func seeking(v node.View) string {
 		tried = []string{"members whose addresses it does not know"}
 	}
 	reached := "this node reaches no other member"
-	if isolated(v) {
+	if api.Searching(v.State) {
 		reached = "this node has found no other member since it started"
 	}
 	return reached + "; it keeps trying " + strings.Join(tried, ", ") +

@@ -4,11 +4,13 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/node"
 )
 
@@ -57,6 +59,9 @@ func TestAlone(t *testing.T) {
 	st, err = p.services[1].Status(ctx)
 	if w := strings.Join(st.Warnings, "\n"); err != nil || !strings.Contains(w, "reaches no other member; it keeps trying n0") || strings.Contains(w, "is away") {
 		t.Errorf("warnings of a node that is alone: %s, %v", w, err)
+	}
+	if !slices.Equal(st.Safety.Silent, []id.GUID{p.nodes[0].GUID()}) {
+		t.Errorf("a node that is alone names as not counted %v", st.Safety.Silent)
 	}
 	if p.nodes[0], err = node.Open(ctx, cfgs[0]); err != nil {
 		t.Fatal(err)

@@ -125,7 +125,7 @@ func checkAdmins(_ context.Context, _ *Service, v node.View) api.Check {
 }
 
 func checkOverlay(_ context.Context, _ *Service, v node.View) api.Check {
-	if isolated(v) || alone(v) {
+	if unreached(v) {
 		return api.Check{Detail: fmt.Sprintf("%s; %d members, none of them reached", v.State, v.Members), Fix: seeking(v)}
 	}
 	detail := fmt.Sprintf("%s; %d members, about %d nodes on the ring", v.State, v.Members, v.Estimate)
@@ -158,7 +158,7 @@ func checkNetwork(_ context.Context, s *Service, v node.View) api.Check {
 }
 
 func checkCopies(ctx context.Context, s *Service, v node.View) api.Check {
-	if isolated(v) || alone(v) {
+	if unreached(v) {
 		return api.Check{Detail: "cannot be told: this node reaches no other member", Fix: "see overlay"}
 	}
 	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)

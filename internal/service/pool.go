@@ -43,7 +43,9 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 		Members: api.MemberCount{Total: v.Members, Live: len(survey.Members)},
 		Safety: api.Safety{
 			Blocks: t.Blocks, Full: t.Full, Degraded: t.Degraded, BelowW: t.BelowW, Lost: t.Lost,
-			Silent: slices.DeleteFunc(slices.Clone(nonNil(survey.Silent)), func(g id.GUID) bool { return !v.Near[g] }),
+			// Those that are away are counted as such by the members that lead
+			// their blocks; who reaches nobody has no such count.
+			Silent: slices.DeleteFunc(slices.Clone(nonNil(survey.Silent)), func(g id.GUID) bool { return !v.Near[g] && !unreached(v) }),
 		},
 		Repair:   api.RepairStatus{Queued: t.RepairQueued},
 		Warnings: []string{},
@@ -84,7 +86,7 @@ func repairLeft(v dht.Survey) (bytes int64, eta *int64) {
 
 func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 	var w []string
-	if isolated(v) || alone(v) {
+	if unreached(v) {
 		w, survey = append(w, seeking(v)), dht.Survey{}
 	}
 	for _, g := range survey.Silent {
