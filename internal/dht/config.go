@@ -22,6 +22,9 @@ type Members interface {
 	Domain(g id.GUID) string
 	// Nearest are the n counted members nearest to key, by id.CmpDist.
 	Nearest(key id.GUID, n int) []id.GUID
+	// Elders is Nearest among those taken in before a time, in Unix ms by the
+	// clocks of those who took them in.
+	Elders(key id.GUID, n int, before int64) []id.GUID
 	// Handle is the last known handle of g; nil if it was never seen.
 	Handle(g id.GUID) *id.Handle
 	// OwnerOK reports whether a valid certificate of the pool names owner.
@@ -47,6 +50,7 @@ type Config struct {
 	BadInput func(peer id.GUID, what string)
 
 	Grace machine.Duration // how long a lost copy may come back before it is replaced: 15 min (Carbonite)
+	Elder machine.Duration // membership after which every member is taken to know of it: 30 min; see anchor
 	Round machine.Duration // anti-entropy of each pair: 10 min ± 20 %
 	Tick  machine.Duration // how often pending repair is looked at: 1 s
 
@@ -93,6 +97,7 @@ func LAN() Config {
 	return Config{
 		K:             3,
 		Grace:         15 * machine.Minute,
+		Elder:         30 * machine.Minute,
 		Round:         10 * machine.Minute,
 		Tick:          machine.Second,
 		OpDeadline:    30 * machine.Second,
@@ -127,6 +132,7 @@ func Local() Config {
 func Sim() Config {
 	c := LAN()
 	c.Grace = machine.Minute
+	c.Elder = 4 * machine.Minute // longer than a split lasts there, and clocks differ
 	c.Round = 2 * machine.Minute
 	c.ScrubPeriod = 5 * machine.Minute
 	c.MaxOps = 512
@@ -142,10 +148,10 @@ func (c *Config) Validate() error {
 		return errors.New("dht: K must be 1 to 8")
 	case c.Sign == nil || c.Verify == nil || c.Usage == nil:
 		return errors.New("dht: Sign, Verify and Usage must be set")
-	case c.Grace < 0 || c.Round <= 0 || c.Tick <= 0 || c.OpDeadline <= 0 || c.LocateTimeout <= 0 ||
+	case c.Grace < 0 || c.Elder < 0 || c.Round <= 0 || c.Tick <= 0 || c.OpDeadline <= 0 || c.LocateTimeout <= 0 ||
 		c.ClientTimeout <= 0 || c.GetTimeout <= 0 || c.HedgeFloor <= 0 || c.AckFloor <= 0 ||
 		c.SyncTimeout <= 0 || c.ScrubPeriod <= 0 || c.StatusTimeout <= 0:
-		return errors.New("dht: every time but Grace must be above 0")
+		return errors.New("dht: every time but Grace and Elder must be above 0")
 	case c.RepairFloor <= 0 || c.RepairShare < 0 || c.RepairShare > 100 || c.RepairSlots < 1:
 		return errors.New("dht: repair needs a floor above 0, a share of 0 to 100 percent and a slot")
 	case c.MaxOps < 16 || c.MaxBytes < 4<<20:

@@ -154,7 +154,7 @@ func (n *Node) coordinatePut(p *peer, m *putMsg) {
 		client: p, req: m.req, deadline: n.until(m.left),
 	}
 	if m.w == 0 {
-		s.anchor = n.m.Nearest(cert.GUID, n.cfg.K)
+		s.anchor = n.anchor(cert.GUID)
 	}
 	free := func() { // the bytes are on disk, or given up
 		block = nil

@@ -125,6 +125,12 @@ func (n *Node) point(e *entry, p *peer) {
 	e.extra().pointed |= bit
 }
 
+// pointsAt reports whether e's bytes are with a node that is here now and to
+// which this one diverted them.
+func (n *Node) pointsAt(e *entry) bool {
+	return e.flags&flagDiverted != 0 && e.x.pointed&n.live != 0
+}
+
 func pointerOp(g id.GUID, h *id.Handle) store.Op {
 	var w wire.Writer
 	w.Handle(h)

@@ -135,12 +135,12 @@ func (op *clientGet) allSlow() bool {
 	return true
 }
 
-// widen adds the further candidates and the k members of the roster nearest to
-// the key: only when they too say "absent" is the block not there.
+// widen adds the further candidates and the deniers: only when they too say
+// "absent" is the block not there.
 func (op *clientGet) widen() {
 	n := op.n
 	op.wide = true
-	for _, g := range n.m.Nearest(op.g, n.cfg.K) {
+	for _, g := range n.deniers(op.g) {
 		if p := n.lookup(g); p != nil {
 			op.queue = append(op.queue, p)
 		}
@@ -317,9 +317,8 @@ func (op *clientGet) close() {
 	}
 }
 
-// conclude applies the rule of not_found: the whole set and the k members of
-// the roster nearest to the key said "absent". Anything less is unavailable. If
-// one of them knows that the owners have removed the block, that is the answer.
+// conclude applies the rule of not_found: the whole set and the deniers said
+// "absent". Anything less is unavailable. If one of them knows that the owners have removed the block, that is the answer.
 func (op *clientGet) conclude() {
 	n := op.n
 	if op.ended {
@@ -333,7 +332,7 @@ func (op *clientGet) conclude() {
 	for _, p := range op.set {
 		all = all && said(p, true)
 	}
-	for _, g := range n.m.Nearest(op.g, n.cfg.K) {
+	for _, g := range n.deniers(op.g) {
 		p := n.lookup(g)
 		all = all && p != nil && said(p, slices.Contains(op.set, p))
 	}
@@ -376,7 +375,7 @@ func (op *clientGet) fail(code string) {
 			}
 		}
 		r.Nodes = guids(ps)
-		for _, g := range n.m.Nearest(op.g, n.cfg.K) {
+		for _, g := range n.deniers(op.g) {
 			if n.lookup(g) == nil {
 				r.Nodes = append(r.Nodes, g)
 			}

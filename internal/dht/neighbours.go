@@ -21,9 +21,7 @@ func (n *Node) RosterChanged(now machine.Time, out []machine.Effect) []machine.E
 func (n *Node) rosterNews() {
 	if c := n.m.Count(); c != n.members {
 		n.members = c
-		for _, a := range n.arcs {
-			a.dirty = true
-		}
+		n.recount()
 	}
 	n.roster = n.m.Digest()
 	n.unsettle()
@@ -89,7 +87,10 @@ func (n *Node) lost(p *peer) {
 	if wasLeaf {
 		n.trace("dht.gone", p.h.GUID, id.GUID{}, 0, "")
 	}
-	n.live &^= p.bit()
+	if n.live&p.bit() != 0 {
+		n.live &^= p.bit()
+		n.recount() // it may have held copies that belong elsewhere
+	}
 	n.abandon(p)
 }
 

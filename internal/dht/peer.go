@@ -171,6 +171,9 @@ func (n *Node) slot(p *peer) uint64 {
 	bit := worst.bit()
 	n.tree.walk(id.GUID{}, maxGUID, func(e *entry) bool {
 		e.holders &^= bit
+		if e.x != nil {
+			e.x.pointed &^= bit
+		}
 		return true
 	})
 	for _, a := range n.arcs {
@@ -200,9 +203,7 @@ func (n *Node) refreshLive() {
 		}
 	}
 	if n.live != was || n.allHere != wereHere {
-		for _, a := range n.arcs {
-			a.dirty = true // who is away decides what repair waits for
-		}
+		n.recount() // who is away decides what repair waits for
 	}
 }
 

@@ -53,6 +53,13 @@ func (n *Node) pulseRepair() {
 	n.pumpRepair()
 }
 
+// recount has every arc counted again.
+func (n *Node) recount() {
+	for _, a := range n.arcs {
+		a.dirty = true
+	}
+}
+
 // countArcs counts the arcs that are dirty or due, for a while; it goes on by
 // itself.
 func (n *Node) countArcs(all bool) {
@@ -225,8 +232,7 @@ func (n *Node) patience(a *arc, e *entry, p *peer) machine.Duration {
 
 func (n *Node) lacking(e *entry, p *peer) bool {
 	if p == n.me {
-		diverted := e.flags&flagDiverted != 0 && e.x.pointed&n.live != 0
-		return !e.have() && !diverted
+		return !e.have() && !n.pointsAt(e)
 	}
 	return p.bit() != 0 && e.holders&p.bit() == 0
 }

@@ -82,7 +82,7 @@ func (n *Node) compareOwn(p *peer, m *copyMsg) {
 
 // roleOf is the role to be named in a receipt: that of the copy that is here.
 func (n *Node) roleOf(g id.GUID, asked Role) Role {
-	if e := n.tree.get(g); e != nil && e.flags&flagDiverted != 0 {
+	if e := n.tree.get(g); e != nil && n.pointsAt(e) {
 		return RoleDiverted
 	}
 	return asked
@@ -230,7 +230,7 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 		ch.k = e.k
 	}
 
-	here := e != nil && (e.have() || e.flags&flagDiverted != 0)
+	here := e != nil && (e.have() || n.pointsAt(e))
 	var ended uint64
 	added := 0
 	for i := range certs {
@@ -280,7 +280,7 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 		return
 	case len(block) > 0 && (!here || e.flags&flagBad != 0 || e.flags&flagDiverted != 0 && role == RoleReplica):
 		if !n.room(len(block), role) {
-			if here && e.flags&flagDiverted != 0 {
+			if e != nil && n.pointsAt(e) {
 				break // the pointer stands
 			}
 			f(merged{no: codeFull})
@@ -290,7 +290,7 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 		b.Urgent = false
 		b.Ops = append(b.Ops,
 			store.Op{Key: store.Key{Family: store.Head, GUID: g}, Value: encodeHead(block, role, n.unixMS())},
-			store.Op{Key: store.Key{Family: store.Block, GUID: g}, Value: block})
+			store.Op{Key: store.Key{Family: store.Block, GUID: g}, Value: block, Named: true})
 	case !here && len(certs) > 0:
 		// Claims alone are worth nothing; tombstones are.
 		if len(tombs) > 0 {

@@ -109,7 +109,7 @@ func (n *Node) headOf(g id.GUID) head {
 		switch {
 		case h.state == have:
 			h.role = max(e.role, RoleReplica)
-		case e.flags&flagDiverted != 0:
+		case n.pointsAt(e):
 			h.role = RoleDiverted
 		}
 	}

@@ -183,7 +183,7 @@ func (n *Node) spreadSigned(p *peer, m *putSignedMsg, g id.GUID, v version) {
 	s := &spread{
 		n: n, key: g, need: quorum(n.kEff(0)), holds: true,
 		client: p, req: m.req, deadline: n.until(m.left),
-		anchor: n.m.Nearest(g, n.cfg.K),
+		anchor: n.voters(g),
 	}
 	if n.cfg.Bugs.AckAtWMinusOne {
 		s.need = max(1, s.need-1)

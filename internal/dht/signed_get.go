@@ -175,7 +175,7 @@ func (op *signedGet) decide() {
 		// Not found only if the roster's nearest say so too.
 		op.wide = true
 		op.open++
-		for _, g := range n.m.Nearest(op.c.GUID, n.cfg.K) {
+		for _, g := range n.deniers(op.c.GUID) {
 			if p := n.lookup(g); p != nil {
 				op.ask(p)
 			}
@@ -198,7 +198,7 @@ func (op *signedGet) allAbsent() bool {
 			return false
 		}
 	}
-	for _, g := range n.m.Nearest(op.c.GUID, n.cfg.K) {
+	for _, g := range n.deniers(op.c.GUID) {
 		p := n.lookup(g)
 		if p == nil {
 			return false

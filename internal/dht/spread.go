@@ -19,10 +19,8 @@ type spread struct {
 	holds    bool // those who acknowledge hold the bytes then
 	client   *peer
 	req      uint64 // of the client
-	// anchor are members of the roster of whom one must be among those that
-	// acknowledge: the k nearest to the key, whose word "not found" needs. So
-	// an acknowledgement on one side of a split and a "not found" on the other
-	// exclude each other. Empty: none needed.
+	// anchor are members of whom one must be among those that acknowledge; see
+	// Node.anchor. Empty: none needed.
 	anchor   []id.GUID
 	anchored bool
 	deadline machine.Time
@@ -60,6 +58,7 @@ type target struct {
 func (s *spread) start() {
 	s.anchored = len(s.anchor) == 0
 	s.refresh()
+	s.seekAnchor()
 	s.watch()
 	if s.client != nil && s.client != s.n.me {
 		s.n.later(s.n.cfg.ClientTimeout/3, s.working)
@@ -170,7 +169,28 @@ func (s *spread) look() {
 		s.send(t, false)
 	}
 	if !s.ended {
+		s.seekAnchor()
 		s.watch()
+	}
+}
+
+// seekAnchor asks one member of the anchor outside the set, if none that was
+// asked may still acknowledge: newcomers have taken all its places.
+func (s *spread) seekAnchor() {
+	if s.anchored || s.answered || !s.standIns || len(s.receipts) >= maxReceipts {
+		return
+	}
+	for _, t := range s.targets {
+		if !t.done && !t.gone && t.no == nil && slices.Contains(s.anchor, t.p.h.GUID) {
+			return
+		}
+	}
+	for _, g := range s.anchor {
+		if p := s.n.lookup(g); p != nil && s.target(p) == nil && p.suspect <= s.n.now {
+			s.n.trace("dht.anchor", g, s.key, 0, "")
+			s.ask(p, RoleStandIn)
+			return
+		}
 	}
 }
 
@@ -275,7 +295,7 @@ func (s *spread) end() {
 				silent = append(silent, t.p.h.GUID)
 			}
 		}
-		for _, g := range s.n.m.Nearest(s.key, s.n.kEff(s.k)) {
+		for _, g := range s.n.deniers(s.key) {
 			if !slices.ContainsFunc(s.targets, func(t *target) bool { return t.p.h.GUID == g }) {
 				silent = append(silent, g)
 			}

@@ -241,6 +241,29 @@ func TestRemoveDuringPartition(t *testing.T) {
 	}
 }
 
+// The node that holds a diverted copy is lost: the one that diverted it, whose
+// disk has room again, gets the bytes from the others, records and all it has.
+func TestDivertedCopyLost(t *testing.T) {
+	cfg := LAN()
+	cfg.Grace = 10 * machine.Second
+	w := newWorld(t, cfg)
+	w.grow(8)
+	b := block(31, 50_000)
+	set := w.set(b)
+	full := set[1]
+	full.limit = 100_000
+	w.put(w.outsider(b), b)
+	w.run(2 * machine.Second)
+	hs := w.holders(b)
+	host := hs[slices.IndexFunc(hs, func(x *tnodeT) bool { return !slices.Contains(set, x) })]
+	full.limit = 1 << 40
+	w.kill(host)
+	clear(host.disk)
+	if !w.net.Until(20*machine.Minute, func() bool { return slices.Contains(w.holders(b), full) }) {
+		t.Error("the copy was not made again in 20 minutes")
+	}
+}
+
 // One node of the set is too full: it diverts its copy to a neighbour outside,
 // keeps a pointer, and candidate k+1 has a second one. The block is read
 // through the pointer, survives restarts, and a remove reaches the copy.

@@ -36,6 +36,7 @@ type world struct {
 	traces   []trace.Event
 	members  []id.GUID // roster, sorted
 	revoked  map[id.GUID]bool
+	young    map[id.GUID]bool // members that are no elders yet
 	domains  map[id.GUID]string
 	verify   Verifier
 	checks   int
@@ -363,7 +364,15 @@ func (x *tnodeT) Domain(g id.GUID) string {
 }
 
 func (x *tnodeT) Nearest(key id.GUID, n int) []id.GUID {
-	gs := slices.Clone(x.w.members)
+	return nearest(x.w.members, key, n)
+}
+
+func (x *tnodeT) Elders(key id.GUID, n int, _ int64) []id.GUID {
+	return nearest(slices.DeleteFunc(slices.Clone(x.w.members), func(g id.GUID) bool { return x.w.young[g] }), key, n)
+}
+
+func nearest(members []id.GUID, key id.GUID, n int) []id.GUID {
+	gs := slices.Clone(members)
 	slices.SortFunc(gs, func(a, b id.GUID) int { return id.CmpDist(key, a, b) })
 	return gs[:min(n, len(gs))]
 }

@@ -146,6 +146,27 @@ func TestNearest(t *testing.T) {
 	})
 }
 
+// Elders are the nearest whose oldest certificate began before a time: a renewal
+// makes nobody young.
+func TestElders(t *testing.T) {
+	l := newLagoon(t)
+	r := l.roster(100, l.joined(2, 3)...)
+	late := l.certify(testKey(100), l.admin(100), 4, ident.Member, t0+60_000)
+	l.add(r, CertEntry(late))
+	l.add(r, l.ready(4, 1, 0))
+	l.add(r, CertEntry(l.certify(testKey(100), l.admin(100), 2, ident.Member, t0+90_000)))
+	key := guid(4)
+	if got := r.Elders(key, 9, t0+60_000); len(got) != 3 || slices.Contains(got, guid(4)) {
+		t.Errorf("elders before 4 came: %v", got)
+	}
+	if got := r.Elders(key, 2, t0+60_001); len(got) != 2 || got[0] != guid(4) {
+		t.Errorf("elders after 4 came: %v", got)
+	}
+	if got := r.Elders(key, 9, t0); len(got) != 0 {
+		t.Errorf("elders before all: %v", got)
+	}
+}
+
 // TestBuckets: the digest kept along the way equals that of a fresh set.
 func TestBuckets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -91,23 +91,34 @@ func (r *Roster) Domain(g id.GUID) string {
 // Nearest returns up to n counted members, the nearest to key first. The slice
 // is the caller's.
 func (r *Roster) Nearest(key id.GUID, n int) []id.GUID {
+	return r.nearest(key, n, func(id.GUID) bool { return true })
+}
+
+// Elders is Nearest among the members whose oldest certificate is valid since
+// before a time in Unix ms.
+func (r *Roster) Elders(key id.GUID, n int, before int64) []id.GUID {
+	return r.nearest(key, n, func(g id.GUID) bool { return r.nodes[g].since() < before })
+}
+
+func (r *Roster) nearest(key id.GUID, n int, of func(id.GUID) bool) []id.GUID {
 	all := r.now().counted
-	n = min(n, len(all))
-	if n <= 0 {
-		return nil
-	}
+	near := make([]id.GUID, 0, max(0, min(n, len(all))))
 	// The nearest lie on both sides of key: walk outwards.
 	hi := sort.Search(len(all), func(i int) bool { return !all[i].Less(key) })
 	lo := hi - 1
-	near := make([]id.GUID, 0, n)
-	for len(near) < n {
-		a, b := all[(lo+len(all))%len(all)], all[hi%len(all)]
-		if id.CmpDist(key, a, b) <= 0 {
-			near = append(near, a)
+	for range all {
+		if len(near) >= n {
+			break
+		}
+		g, b := all[(lo+len(all))%len(all)], all[hi%len(all)]
+		if id.CmpDist(key, g, b) <= 0 {
 			lo--
 		} else {
-			near = append(near, b)
+			g = b
 			hi++
+		}
+		if of(g) {
+			near = append(near, g)
 		}
 	}
 	return near
@@ -122,6 +133,9 @@ func (r *Roster) Handle(g id.GUID) *id.Handle {
 	}
 	return n.handle()
 }
+
+// since is when the oldest certificate kept of a counted node begins, Unix ms.
+func (n *node) since() int64 { return n.certs[len(n.certs)-1].Chain.Leaf().NotBefore }
 
 func (n *node) handle() *id.Handle {
 	if n.state == nil || n.seen != nil && n.seen.Epoch > n.state.State.Epoch {

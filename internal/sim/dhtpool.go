@@ -58,10 +58,15 @@ func plantDHT(b *dht.Bugs, name string) bool { return plant(reflect.ValueOf(b).E
 // member makes the keys and certificate of a new node.
 func (p *simPool) member(num uint64) (*id.Handle, error) {
 	key := ident.KeyFromSeed(blake3.Sum256(fmt.Appendf(nil, "node %d of seed %d", num, p.run.cfg.Seed)))
+	// The first members have been in the pool for a day.
+	since := p.run.e.cfg.Wall - 24*60*60*1000
+	if p.run.phase != "build" {
+		since = p.run.e.wall(World)
+	}
 	chain, err := ident.Certify(p.pool, p.root, nil, ident.Subject{
 		Node: key.Public(), Owner: ownerKey(int(num % numOwners)), Role: ident.Member,
 		Domain: fmt.Sprintf("host-%d", num), Name: fmt.Sprintf("node-%d", num),
-	}, p.run.e.cfg.Wall-24*60*60*1000)
+	}, since)
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +121,9 @@ func (p *simPool) make(n Ref, h *id.Handle) (*poolNode, error) {
 		}
 	}
 	c := dht.Sim()
+	if p.run.cfg.Young {
+		c.Elder = 365 * 24 * machine.Hour
+	}
 	c.Pool, c.K, c.Bugs = p.id, p.run.cfg.K, p.bugs
 	c.Sign = func(domain string, msg []byte) [64]byte { return fakeSign(h.Key, domain, msg) }
 	c.Verify = fakeVerify

@@ -28,6 +28,7 @@ type DHTConfig struct {
 	Signed    int      `json:"signed"`    // percent of operations on signed blocks; 0: 22
 	Registers int      `json:"registers"` // signed blocks; 0: 12
 	Keep      bool     `json:"keep"`      // nothing is removed
+	Young     bool     `json:"young"`     // a pool founded just now: it has no elders
 	Encode    bool     `json:"encode"`    // every message crosses the codec
 
 	Log io.Writer `json:"-"` // every trace event, a line each
@@ -354,6 +355,7 @@ func (r *dhtRun) afterStep(n Ref) {
 
 // build lets the pool grow one by one.
 func (r *dhtRun) build() {
+	r.phase = "build"
 	for range r.cfg.Nodes {
 		n := r.addNode()
 		limit := r.e.Now().Add(5 * machine.Minute)

@@ -13,9 +13,9 @@ func TestPlantedDHTBugs(t *testing.T) {
 	churn := func(c *DHTConfig) {
 		c.NodeHours, c.Faults = 6, []string{"loss", "crash", "crashstep", "join", "leave", "kill", "amnesia"}
 	}
-	single := func(c *DHTConfig) { // a set of one: the newcomer is asked alone
+	single := func(c *DHTConfig) { // a set of one in a young pool: the newcomer is asked alone
 		c.K, c.NodeHours, c.Faults, c.Intensity = 1, 4, []string{"join", "loss", "spike", "slow"}, 10
-		c.OpsPerS, c.Signed, c.Keep = 10, 1, true
+		c.OpsPerS, c.Signed, c.Keep, c.Young = 10, 1, true, true
 	}
 	tight := func(c *DHTConfig) { // disks that fill: surplus goes
 		c.NodeHours, c.Faults, c.Intensity = 6, []string{"crash", "full", "partition"}, 4
