@@ -236,8 +236,8 @@ type StatResult struct {
 
 // RmResult tells what became of the blocks.
 type RmResult struct {
-	Removed      int64 `json:"removed"`        // blocks
-	KeptByOthers int64 `json:"kept_by_others"` // blocks that another file or owner keeps
+	Removed      int64 `json:"removed"`        // blocks that this file keeps no more
+	KeptByOthers int64 `json:"kept_by_others"` // of them, kept by another file or owner
 }
 
 // LsResult lists the catalogue.

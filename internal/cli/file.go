@@ -83,6 +83,9 @@ func (a *app) source(ctx context.Context, cmd *cobra.Command, arg string, p *api
 	if arg == "-" {
 		return a.in, nil
 	}
+	if arg == "" {
+		return nil, usage(cmd, "FILE is empty: name a file, or - for standard input")
+	}
 	path, err := filepath.Abs(arg)
 	if err != nil {
 		return nil, wrong("%w", err)
@@ -154,13 +157,16 @@ func putWords(name string, v api.PutResult) string {
 		before = fmt.Sprintf(", %s from before", count(v.Resumed))
 	}
 	s := fmt.Sprintf("Stored %s: %s in %s (%s new%s), %s.", escape(name), size(v.Size), plural(v.Blocks, "block"), count(v.NewBlocks), before, seconds(float64(v.MS)/1000))
-	if v.Copies.Min < v.Copies.Target {
+	switch {
+	case v.Copies.Min < v.Copies.Target:
 		verb := "are"
 		if v.Copies.Min == 1 {
 			verb = "is"
 		}
 		s += fmt.Sprintf(" %d of %d copies %s synced, the rest follow.", v.Copies.Min, v.Copies.Target, verb)
-	} else {
+	case v.Copies.Target == 1:
+		s += " The one copy is synced."
+	default:
 		s += fmt.Sprintf(" All %d copies are synced.", v.Copies.Target)
 	}
 	return s
@@ -411,9 +417,9 @@ A copy on a machine that is away may be read there until it is back.`,
 			return err
 		}
 		return a.show(v, func(w io.Writer) {
-			fmt.Fprintf(w, "Removed %s", plural(v.Removed, "block"))
+			fmt.Fprintf(w, "Removed %s", plural(v.Removed-v.KeptByOthers, "block"))
 			if v.KeptByOthers > 0 {
-				fmt.Fprintf(w, "; %s stay for other files or owners", count(v.KeptByOthers))
+				fmt.Fprintf(w, "; %s kept for other files or owners", plural(v.KeptByOthers, "block"))
 			}
 			fmt.Fprintln(w, ".")
 		})

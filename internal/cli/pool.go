@@ -148,7 +148,7 @@ func (a *app) leaveCmd() *cobra.Command {
 Leave copies what only this node and too few others hold to members that stay,
 waits until enough of them have it, signs off, and ends the node. Nothing is
 lost and no write stops meanwhile. Interrupted by Ctrl-C, the node stays a
-member.`,
+member. The last member of a pool can leave only when it holds no block.`,
 		Example: `
 			atoll leave
 			atoll leave --yes --reason "machine retired"`,

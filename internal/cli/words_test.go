@@ -92,3 +92,11 @@ func TestTerminal(t *testing.T) {
 		t.Error("progress without a terminal")
 	}
 }
+
+// TestPutWordsOfOneCopy: with one copy there is no "all".
+func TestPutWordsOfOneCopy(t *testing.T) {
+	got := putWords("h", api.PutResult{Size: 6, Blocks: 1, NewBlocks: 1, MS: 2, Copies: api.Copies{Min: 1, Target: 1}})
+	if want := "Stored h: 6 B in 1 block (1 new), 2 ms. The one copy is synced."; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

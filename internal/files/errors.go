@@ -81,7 +81,7 @@ var (
 	// ErrRemoved: the root of a file was removed.
 	ErrRemoved = &Error{code: codeRemoved, text: "the file was removed by its owner: its link leads to nothing any more"}
 	// ErrAmbiguous: a name that several files in the catalogue have.
-	ErrAmbiguous = &Error{code: codeBadRequest, text: "several files have this name; use the link"}
+	ErrAmbiguous = &Error{code: codeBadRequest, text: "several files have this name; use the link, as \"atoll ls --long\" shows it"}
 	// ErrClosed: the client was closed.
 	ErrClosed = &Error{code: codeUnavailable, text: "the node is closing"}
 )

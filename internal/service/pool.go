@@ -110,12 +110,20 @@ func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 		}
 	}
 	if v.Members < s.n.Pool().K {
-		w = append(w, fmt.Sprintf("the pool keeps %d copies but has %d members: add members", s.n.Pool().K, v.Members))
+		w = append(w, fmt.Sprintf("the pool keeps %d copies but has %s: add members", s.n.Pool().K, members(v.Members)))
 	}
 	if until := time.Until(time.UnixMilli(v.CertEnds)); until < 30*24*time.Hour {
 		w = append(w, fmt.Sprintf("this node's certificate ends in %d days: an admin must be running to renew it", int(until.Hours()/24)))
 	}
 	return w
+}
+
+// members counts members in words.
+func members(n int) string {
+	if n == 1 {
+		return "1 member"
+	}
+	return fmt.Sprintf("%d members", n)
 }
 
 // noRoom warns of a store that takes no more blocks.
@@ -228,9 +236,27 @@ func (s *Service) Revoke(ctx context.Context, r api.RevokeRequest) (api.RevokeRe
 	return res, nil
 }
 
+// mayLeave refuses the departure of the last member while it holds blocks: nobody
+// could take them over, and to leave is to lose nothing.
+func (s *Service) mayLeave(ctx context.Context) error {
+	v, err := s.n.View()
+	if err != nil || v.Members > 1 {
+		return err
+	}
+	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)
+	if err != nil || survey.Total.Blocks == 0 {
+		return err
+	}
+	return api.Errorf(api.BadRequest, "leave", "", "this is the last member of the pool: nobody is there to take over what it holds. "+
+		"Add a member first (atoll invite), or get and remove its files (atoll ls); to give all up, stop it and remove its folder")
+}
+
 // Leave implements api.Service.
 func (s *Service) Leave(ctx context.Context, _ api.LeaveRequest, report api.Report) (api.LeaveResult, error) {
 	if err := s.await(ctx, "leave"); err != nil {
+		return api.LeaveResult{}, err
+	}
+	if err := s.mayLeave(ctx); err != nil {
 		return api.LeaveResult{}, err
 	}
 	done, err := node.Command[dht.DrainDone](ctx, s.n, dht.DrainCmd{}, func(note any) {

@@ -115,7 +115,7 @@ func (s *Service) Put(ctx context.Context, p api.PutParams, body io.Reader, repo
 	}
 	if p.W > 1 {
 		if v, err := s.n.View(); err == nil && p.W > v.Members {
-			return api.PutResult{}, api.Errorf(api.BadRequest, "put", "", "w is %d, but the pool has %d members: lower w, or add members first", p.W, v.Members)
+			return api.PutResult{}, api.Errorf(api.BadRequest, "put", "", "w is %d, but the pool has %s: lower w, or add members first", p.W, members(v.Members))
 		}
 	}
 	done, err := s.files.PutFile(ctx, r)

@@ -126,3 +126,27 @@ func TestRevokeAsks(t *testing.T) {
 		t.Errorf("revoked twice: %v", err)
 	}
 }
+
+// TestLastMemberStays: who leaves hands over what it holds, and the last has nobody to hand it to.
+func TestLastMemberStays(t *testing.T) {
+	ctx := context.Background()
+	p := startPool(t, 1)
+	s := p.services[0]
+	if st, err := s.Status(ctx); err != nil || !strings.Contains(strings.Join(st.Warnings, "; "), "has 1 member: add members") {
+		t.Errorf("warned of %q, %v", st.Warnings, err)
+	}
+	path, _ := randomFile(t, 100, 1)
+	put, err := s.Put(ctx, api.PutParams{Path: path, Size: -1}, nil, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Leave(ctx, api.LeaveRequest{}, quiet); err == nil || !strings.Contains(err.Error(), "last member of the pool") {
+		t.Fatalf("left with the only copy: %v", err)
+	}
+	if _, err := s.Rm(ctx, api.LinkRequest{Link: put.Link}); err != nil {
+		t.Fatalf("a member that may not leave serves no more: %v", err)
+	}
+	if _, err := s.Leave(ctx, api.LeaveRequest{}, quiet); err != nil {
+		t.Fatalf("with nothing to hand over: %v", err)
+	}
+}
