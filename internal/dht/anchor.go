@@ -45,5 +45,5 @@ func (n *Node) voters(key id.GUID) []id.GUID {
 }
 
 func (n *Node) elders(key id.GUID) []id.GUID {
-	return n.m.Elders(key, n.cfg.K, int64(n.unixMS())-n.cfg.Elder.Milliseconds())
+	return n.m.Elders(key, n.cfg.K, n.now, int64(n.unixMS()), n.cfg.Elder)
 }

@@ -14,10 +14,12 @@ import (
 type drain struct {
 	cmd    uint64
 	cursor id.GUID
+	upto   id.GUID // blocks up to this one have been looked at, or are being
 	total  int64
 	done   int64
 	sent   int64
-	again  bool // something failed in this pass
+	late   []id.GUID // came to this disk after that
+	again  bool      // something failed in this pass
 	tries  int
 }
 
@@ -49,20 +51,38 @@ func (n *Node) heirs(key id.GUID, k int, set, rest []*peer) []*peer {
 	return pick(cands, k, n.domainOf)
 }
 
+// drainNext takes the next batch: first through the disk, then what came
+// meanwhile. Empty: there is no more.
+func (n *Node) drainNext() (gs []id.GUID) {
+	d := n.drain
+	if d.upto != maxGUID {
+		n.tree.walk(d.cursor, maxGUID, func(e *entry) bool {
+			if e.have() {
+				gs = append(gs, e.guid)
+			}
+			return len(gs) < drainBatch
+		})
+		if len(gs) == drainBatch {
+			d.upto = gs[drainBatch-1]
+			d.cursor = d.upto.Add(one)
+			return gs
+		}
+		d.upto = maxGUID
+	}
+	more := min(len(d.late), drainBatch-len(gs))
+	gs = append(gs, d.late[:more]...)
+	d.late = d.late[more:]
+	d.total += int64(more)
+	return gs
+}
+
 func (n *Node) drainOn() {
 	d := n.drain
-	var gs []id.GUID
-	n.tree.walk(d.cursor, maxGUID, func(e *entry) bool {
-		if e.have() {
-			gs = append(gs, e.guid)
-		}
-		return len(gs) < drainBatch
-	})
+	gs := n.drainNext()
 	if len(gs) == 0 {
 		n.drainEnd()
 		return
 	}
-	last := gs[len(gs)-1]
 	n.heads(gs, func(op *clientHead) {
 		open := 1
 		end := func() {
@@ -74,11 +94,6 @@ func (n *Node) drainOn() {
 				Kind: machine.Note, ID: d.cmd,
 				Body: DrainProgress{Blocks: d.total, HandedOver: min(d.done, d.total)},
 			})
-			if last == maxGUID {
-				n.drainEnd()
-				return
-			}
-			d.cursor = last.Add(one)
 			n.drainOn()
 		}
 		for i, g := range gs {
@@ -136,7 +151,7 @@ func (n *Node) handOver(p *peer, e *entry, f func(ok bool)) {
 func (n *Node) drainEnd() {
 	d := n.drain
 	if d.again && d.tries < drainPasses && n.m.Count() > 1 {
-		d.again, d.cursor, d.done = false, id.GUID{}, 0
+		d.again, d.cursor, d.upto, d.late, d.done = false, id.GUID{}, id.GUID{}, nil, 0
 		d.tries++
 		n.later(machine.Second, n.drainOn)
 		return

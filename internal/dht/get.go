@@ -41,6 +41,7 @@ type ask struct {
 	hedged bool
 	slow   bool // silent for too long; its answer still counts
 	state  presence
+	others []*peer // of a pointer: those said to hold it
 	done   bool
 	wrong  bool
 }
@@ -261,7 +262,9 @@ func (op *clientGet) answer(p *peer, a *ask, m machine.Message) {
 			return
 		case pointer:
 			for _, h := range m.others {
-				op.prefer(n.peer(h))
+				q := n.peer(h)
+				a.others = append(a.others, q)
+				op.prefer(q)
 			}
 		case outside:
 			op.followSet(p, m.others)
@@ -326,7 +329,7 @@ func (op *clientGet) conclude() {
 	}
 	said := func(p *peer, inSet bool) bool {
 		a := op.asked[p]
-		return a != nil && a.done && (a.state == absent || !inSet && a.state == outside)
+		return a != nil && a.done && (a.state == absent || !inSet && a.state == outside || op.outdated(a))
 	}
 	all := len(op.set) > 0
 	for _, p := range op.set {
@@ -358,6 +361,15 @@ func (op *clientGet) conclude() {
 		return
 	}
 	op.fail(CodeUnavailable)
+}
+
+// outdated: a pointer to nodes none of which has the block, where its removal is
+// known. Whoever gave it has not heard of them that they lost it so.
+func (op *clientGet) outdated(a *ask) bool {
+	return op.removed > 0 && a.state == pointer && !slices.ContainsFunc(a.others, func(q *peer) bool {
+		b := op.asked[q]
+		return b == nil || !b.done || b.state != absent && b.state != outside
+	})
 }
 
 func (op *clientGet) fail(code string) {

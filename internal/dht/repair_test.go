@@ -479,3 +479,51 @@ func TestEndedClaimWithItsTombstone(t *testing.T) {
 		t.Error("bytes are kept that nobody claims")
 	}
 }
+
+// What is put while a node hands over, and acknowledged by it, is handed over too.
+func TestDrainTakesWhatComesMeanwhile(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(8)
+	w.fill(300)
+	w.run(2 * machine.Second)
+	b := block(1<<20, 5000)
+	for i := uint64(0); len(w.set(b)) > 0 && w.set(b)[0] != w.nodes[0]; i++ {
+		b = block(1<<20+i, 5000)
+	}
+	leaver, late := w.nodes[0], w.set(b)[2]
+	w.lag = func(g id.GUID, e machine.Effect) machine.Duration {
+		if g == late.h.GUID && e.Kind == machine.Store {
+			return 3 * machine.Second
+		}
+		return 0
+	}
+	drain := w.start(leaver, DrainCmd{})
+	w.net.Until(machine.Second, func() bool { return leaver.n.drain != nil && !leaver.n.drain.upto.Less(GUIDOf(b)) })
+	w.put(w.outsider(b), b)
+	if _, err := w.wait(drain); err != nil {
+		t.Fatal(err)
+	}
+	others := slices.DeleteFunc(w.holders(b), func(x *tnodeT) bool { return x == leaver })
+	if len(others) < 3 {
+		t.Errorf("the leaver hands over with %d copies elsewhere", len(others))
+	}
+}
+
+// A block removed after a newcomer has heard its name, and before it has its
+// bytes, is removed for all who ask.
+func TestRemovedBeforeNewcomerHasIt(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(3)
+	bs := w.fill(40)
+	w.boot(w.at("47"))
+	w.run(4 * machine.Second)
+	for _, b := range bs {
+		if _, err := w.do(w.nodes[1], w.removeCmd(b, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run(20 * machine.Second)
+	for i, b := range bs {
+		w.getErr(w.nodes[i%4], b, ErrRemoved)
+	}
+}

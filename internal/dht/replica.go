@@ -378,6 +378,9 @@ func (n *Node) index(g id.GUID, ch change, role Role) {
 		a.stale = true
 	}
 	if ch.gain {
+		if d := n.drain; d != nil && !d.upto.Less(g) {
+			d.late = append(d.late, g)
+		}
 		if f := n.arrivals[g]; f != nil {
 			f()
 		}

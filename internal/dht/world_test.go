@@ -367,7 +367,7 @@ func (x *tnodeT) Nearest(key id.GUID, n int) []id.GUID {
 	return nearest(x.w.members, key, n)
 }
 
-func (x *tnodeT) Elders(key id.GUID, n int, _ int64) []id.GUID {
+func (x *tnodeT) Elders(key id.GUID, n int, _ machine.Time, _ int64, _ machine.Duration) []id.GUID {
 	return nearest(slices.DeleteFunc(slices.Clone(x.w.members), func(g id.GUID) bool { return x.w.young[g] }), key, n)
 }
 

@@ -54,6 +54,7 @@ type exchange struct {
 	rng     *rand.Rand
 	timers  machine.Timers[timerKey]
 	lastNow machine.Time
+	started machine.Time // Never: not yet
 	freshly []news
 	flood   bool // more news than maxFresh
 	met     map[id.GUID]machine.Time
@@ -79,7 +80,7 @@ func (r *Roster) Refused() int { return r.refused }
 
 // Start begins the exchange.
 func (r *Roster) Start(now machine.Time, out []machine.Effect) []machine.Effect {
-	r.lastNow = now
+	r.lastNow, r.started = now, now
 	r.timers.Set(timerKey{what: 'p'}, now.Add(machine.Jitter(r.rng, r.cfg.Period, 200_000)))
 	for _, h := range r.targets(startWith, 0) {
 		out = r.compare(h, out)

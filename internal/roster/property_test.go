@@ -8,6 +8,7 @@ import (
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/machine"
 )
 
 // history draws what may be said in a pool with three admins and six members,
@@ -151,19 +152,26 @@ func TestNearest(t *testing.T) {
 func TestElders(t *testing.T) {
 	l := newLagoon(t)
 	r := l.roster(100, l.joined(2, 3)...)
+	r.Start(1, nil)
+	r.lastNow = machine.Time(settling) + 1
 	late := l.certify(testKey(100), l.admin(100), 4, ident.Member, t0+60_000)
 	l.add(r, CertEntry(late))
 	l.add(r, l.ready(4, 1, 0))
 	l.add(r, CertEntry(l.certify(testKey(100), l.admin(100), 2, ident.Member, t0+90_000)))
-	key := guid(4)
-	if got := r.Elders(key, 9, t0+60_000); len(got) != 3 || slices.Contains(got, guid(4)) {
+	key, age := guid(4), 30*machine.Second
+	heard := r.nodes[guid(4)].heard
+	late60 := heard.Add(machine.Minute)
+	if got := r.Elders(key, 9, late60, t0+90_000, age); len(got) != 3 || slices.Contains(got, guid(4)) {
 		t.Errorf("elders before 4 came: %v", got)
 	}
-	if got := r.Elders(key, 2, t0+60_001); len(got) != 2 || got[0] != guid(4) {
+	if got := r.Elders(key, 2, late60, t0+90_001, age); len(got) != 2 || got[0] != guid(4) {
 		t.Errorf("elders after 4 came: %v", got)
 	}
-	if got := r.Elders(key, 9, t0); len(got) != 0 {
+	if got := r.Elders(key, 9, late60, t0+30_000, age); len(got) != 0 {
 		t.Errorf("elders before all: %v", got)
+	}
+	if got := r.Elders(key, 9, heard.Add(age-1), t0+3_600_000, age); len(got) != 3 || slices.Contains(got, guid(4)) {
+		t.Errorf("elders by a clock an hour ahead, when 4 was just heard of: %v", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/trace"
 )
 
@@ -19,6 +20,10 @@ const (
 	maxBans   = MaxNodes
 )
 
+// settling is how long after its start a node may still be hearing of members
+// that all others know.
+const settling = machine.Minute
+
 // Roster is the set of entries, and the machine that keeps it equal to those of
 // the other members. One goroutine owns it.
 type Roster struct {
@@ -30,6 +35,7 @@ type Roster struct {
 	byTag map[Tag]*held      // what is in the set
 	by    map[[32]byte][]Tag // certificates and revocations by the admin who signed
 
+	loading bool
 	version uint64
 	view    *view // nil: to be made anew
 	sums    buckets
@@ -44,10 +50,11 @@ type node struct {
 	key    [32]byte
 	certs  []*held // newest first
 	bans   []*held
-	state  *held      // newest word; in the set only while there is a certificate
-	seen   *id.Handle // from a handshake, if newer
-	counts bool       // as of the last change
-	barred bool       // likewise: revoked, or all its certificates disavowed
+	state  *held        // newest word; in the set only while there is a certificate
+	seen   *id.Handle   // from a handshake, if newer
+	heard  machine.Time // when its first certificate came in; 0: as this node started
+	counts bool         // as of the last change
+	barred bool         // likewise: revoked, or all its certificates disavowed
 }
 
 // held is an entry in the set.
@@ -64,6 +71,7 @@ func New(cfg Config, p *ident.Pool) *Roster {
 		byTag: make(map[Tag]*held), by: make(map[[32]byte][]Tag),
 	}
 	r.exchange.init(cfg)
+	r.started = machine.Never
 	return r
 }
 
@@ -92,6 +100,8 @@ func (r *Roster) Add(entry []byte) (changed bool, err error) {
 // entries after a bad one are loaded all the same.
 func (r *Roster) Load(entries [][]byte) (changes int, err error) {
 	kept, flood, told := len(r.freshly), r.flood, len(r.events)
+	r.loading = true
+	defer func() { r.loading = false }()
 	changes, err = r.addAll(entries, id.GUID{})
 	r.freshly, r.flood, r.events = r.freshly[:kept], flood, r.events[:told]
 	return changes, err
@@ -147,6 +157,9 @@ func (r *Roster) add(entry []byte, from id.GUID) (bool, error) {
 			return false, fmt.Errorf("%w: %d nodes", ErrFull, len(r.nodes))
 		}
 		n = &node{key: key}
+		if !r.loading && r.lastNow.Sub(r.started) >= settling {
+			n.heard = r.lastNow
+		}
 	}
 	// A copy: the entry may be part of a long frame.
 	x := &held{Entry: e, tag: tag, bytes: bytes.Clone(entry)}

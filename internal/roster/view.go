@@ -10,6 +10,7 @@ import (
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/machine"
 )
 
 // view is what the set says about the pool, computed when first asked for after
@@ -94,10 +95,14 @@ func (r *Roster) Nearest(key id.GUID, n int) []id.GUID {
 	return r.nearest(key, n, func(id.GUID) bool { return true })
 }
 
-// Elders is Nearest among the members whose oldest certificate is valid since
-// before a time in Unix ms.
-func (r *Roster) Elders(key id.GUID, n int, before int64) []id.GUID {
-	return r.nearest(key, n, func(g id.GUID) bool { return r.nodes[g].since() < before })
+// Elders is Nearest among the members of whom all have heard by now: their oldest
+// certificate is older than age by the wall clock (Unix ms), and this node has not
+// heard of them within age, which a wrong wall clock does not change.
+func (r *Roster) Elders(key id.GUID, n int, now machine.Time, wall int64, age machine.Duration) []id.GUID {
+	return r.nearest(key, n, func(g id.GUID) bool {
+		m := r.nodes[g]
+		return m.since() < wall-age.Milliseconds() && (m.heard == 0 || now.Sub(m.heard) >= age)
+	})
 }
 
 func (r *Roster) nearest(key id.GUID, n int, of func(id.GUID) bool) []id.GUID {
