@@ -63,6 +63,10 @@ func TestAlone(t *testing.T) {
 	if !slices.Equal(st.Safety.Silent, []id.GUID{p.nodes[0].GUID()}) {
 		t.Errorf("a node that is alone names as not counted %v", st.Safety.Silent)
 	}
+	_, err = p.services[1].Verify(ctx, api.VerifyRequest{All: true}, nil)
+	if e := api.AsError("verify", err); err == nil || e.Code != api.Unavailable || !strings.Contains(e.Message, "cannot be told") {
+		t.Errorf("verify through a node that is alone: %v", err)
+	}
 	if p.nodes[0], err = node.Open(ctx, cfgs[0]); err != nil {
 		t.Fatal(err)
 	}

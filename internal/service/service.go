@@ -291,6 +291,11 @@ func (s *Service) verify(ctx context.Context, r api.VerifyRequest, repair bool, 
 	if err := s.await(ctx, ""); err != nil {
 		return api.VerifyResult{}, err
 	}
+	if v, err := s.n.View(); err != nil {
+		return api.VerifyResult{}, err
+	} else if alone(v) {
+		return api.VerifyResult{}, api.Errorf(api.Unavailable, "", "", "how many copies there are cannot be told: %s", seeking(v))
+	}
 	o := files.VerifyOptions{Deep: r.Deep, Repair: repair, Progress: progress(report)}
 	var v files.Verified
 	var err error

@@ -121,7 +121,7 @@ func TestUpgrade(t *testing.T) {
 	if l := tb.Links(); !slices.ContainsFunc(l, func(l transport.Link) bool { return l.Proto == "relay" }) {
 		t.Fatalf("%+v", l)
 	}
-	a.SetHandle(3, all)
+	a.SetHandle(2, all)
 	direct := func() bool {
 		return slices.ContainsFunc(tb.Links(), func(l transport.Link) bool {
 			return l.Peer == a.Handle().GUID && l.Proto == "tcp"

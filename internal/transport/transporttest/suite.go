@@ -366,9 +366,9 @@ func (s *suite) guidOfAnother() {
 
 func (s *suite) ask() {
 	h := NewHost(pool, 1)
-	var asker [32]byte
+	askers := make(chan [32]byte, 2)
 	h.OnAsk = func(_ context.Context, key [32]byte, q []byte) ([]byte, error) {
-		asker = key
+		askers <- key
 		if string(q) == "no" {
 			return nil, errors.New("used up")
 		}
@@ -380,7 +380,7 @@ func (s *suite) ask() {
 	// An invite names addresses only.
 	answer, key, err := b.Ask(ctx, &id.Handle{Addrs: a.h.Addrs}, []byte("may I?"))
 	s.must(err)
-	if len(answer) != transport.MaxAnswer || key != a.h.Key || asker != b.h.Key {
+	if len(answer) != transport.MaxAnswer || key != a.h.Key || <-askers != b.h.Key {
 		s.t.Fatal("wrong answer, or wrong parties")
 	}
 	if _, _, err = b.Ask(ctx, a.h, []byte("no")); !errors.Is(err, transport.ErrRefused) || !bytes.Contains([]byte(err.Error()), []byte("used up")) {
