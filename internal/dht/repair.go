@@ -133,7 +133,7 @@ func (n *Node) assess(a *arc, e *entry) {
 		// Nobody was asked yet: others may have what this node has not heard of,
 		// as after each put that another one coordinated.
 		switch asked := e.flags&flagAsked != 0; {
-		case asked || c >= w:
+		case asked || c >= w || a.mask == 0: // asked, or nobody to ask
 			a.tally.add(c, k)
 		case c > 0:
 			a.tally.blocks++
