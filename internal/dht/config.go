@@ -22,8 +22,8 @@ type Members interface {
 	Domain(g id.GUID) string
 	// Nearest are the n counted members nearest to key, by id.CmpDist.
 	Nearest(key id.GUID, n int) []id.GUID
-	// Elders is Nearest among those taken in longer than age ago, by the wall
-	// clock in Unix ms, and not heard of first within age.
+	// Elders is Nearest among those of whom all members have heard, since this
+	// node has known them for age; wall is the wall clock in Unix ms.
 	Elders(key id.GUID, n int, now machine.Time, wall int64, age machine.Duration) []id.GUID
 	// Handle is the last known handle of g; nil if it was never seen.
 	Handle(g id.GUID) *id.Handle

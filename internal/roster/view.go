@@ -95,13 +95,18 @@ func (r *Roster) Nearest(key id.GUID, n int) []id.GUID {
 	return r.nearest(key, n, func(id.GUID) bool { return true })
 }
 
-// Elders is Nearest among the members of whom all have heard by now: their oldest
-// certificate is older than age by the wall clock (Unix ms), and this node has not
-// heard of them within age, which a wrong wall clock does not change.
+// Elders is Nearest among the members of whom all have heard by now: this node
+// has known them for age, by a clock that nobody sets. Of those it met as it
+// started, less than age ago, the oldest certificate must be older than that by
+// the wall clock (Unix ms).
 func (r *Roster) Elders(key id.GUID, n int, now machine.Time, wall int64, age machine.Duration) []id.GUID {
 	return r.nearest(key, n, func(g id.GUID) bool {
 		m := r.nodes[g]
-		return m.since() < wall-age.Milliseconds() && (m.heard == 0 || now.Sub(m.heard) >= age)
+		known := r.started
+		if m.heard != 0 {
+			known = m.heard
+		}
+		return now.Sub(known) >= age || m.heard == 0 && m.since() < wall-age.Milliseconds()
 	})
 }
 
