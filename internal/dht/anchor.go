@@ -22,15 +22,26 @@ func (n *Node) anchor(key id.GUID) []id.GUID {
 
 // deniers are the members whose word "absent" it takes to say "not found", beside
 // that of the whole set: any of them may be the only one within reach who has seen
-// an acknowledged put.
+// an acknowledged put. Nodes need not agree who is an elder, only who has been one
+// for long: all up to the k-th of those hold every anchor that another may have
+// chosen.
 func (n *Node) deniers(key id.GUID) []id.GUID {
 	gs := n.m.Nearest(key, n.cfg.K)
-	for _, g := range n.elders(key) {
-		if !slices.Contains(gs, g) {
-			gs = append(gs, g)
+	sure := n.m.Elders(key, n.cfg.K, n.now, int64(n.unixMS()), 2*n.cfg.Elder)
+	if len(sure) < n.cfg.K {
+		for _, g := range n.elders(key) {
+			if !slices.Contains(gs, g) {
+				gs = append(gs, g)
+			}
 		}
+		return gs
 	}
-	return gs
+	for {
+		if i := slices.Index(gs, sure[len(sure)-1]); i >= 0 {
+			return gs[:i+1]
+		}
+		gs = n.m.Nearest(key, 2*len(gs))
+	}
 }
 
 // voters is anchor for a signed block, which only its set may vote on: where
