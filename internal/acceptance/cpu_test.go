@@ -65,7 +65,8 @@ func TestCPUParts(t *testing.T) {
 			t.Errorf("the profiles show %s of processor time, the kernel %s", put.sum(), put.spent)
 		}
 	}
-	if put.sum() == 0 || put.parts[partOther]*5 > put.sum() {
+	// The small size is a few samples: chance decides how many belong to no part.
+	if put.sum() == 0 || *full && put.parts[partOther]*5 > put.sum() {
 		t.Errorf("%s of %s belong to no part: the table of parts is out of date", put.parts[partOther], put.sum())
 	}
 }
