@@ -267,10 +267,10 @@ func TestIdentifyTellsLittle(t *testing.T) {
 // of their handshake, and the program, whose words are cleaned.
 func TestLinksTellOfTheFarEnd(t *testing.T) {
 	a, ta := member(t, 1, "lagoon", Config{UserAgent: "atoll/1.2"})
-	b, tb := member(t, 2, "lagoon", Config{UserAgent: "evil\n\x1b[2J" + strings.Repeat("x", 200)})
+	b, tb := member(t, 2, "lagoon", Config{UserAgent: "evil\n\x1b[2J" + strings.Repeat("y", 200)})
 	exchange(t, b, tb, a, "hello")
 	exchange(t, a, ta, b, "hello yourself")
-	for tr, want := range map[*Transport]string{ta: "evil  [2Jxxx", tb: "atoll/1.2"} {
+	for tr, want := range map[*Transport]string{ta: "evil  [2Jyyy", tb: "atoll/1.2"} {
 		transporttest.Until(t, "identify", func() bool {
 			l := tr.Links()
 			return len(l) > 0 && strings.HasPrefix(l[0].Agent, want) && len(l[0].Agent) <= maxAgent
