@@ -248,6 +248,9 @@ func (n *Node) sendCopy(s *spread, t *target, c *copyMsg, want func()) {
 			n.measure(p, t.size, t.first)
 			n.holdsBy(c.guid, p, m.receipts)
 			s.acked(t, m.receipts)
+			if len(c.block) > 0 {
+				n.tellClaims(p, c.guid)
+			}
 		case *refuseMsg:
 			if m.code == codeFull {
 				p.fullTill = n.now.Add(machine.Minute)
@@ -258,6 +261,17 @@ func (n *Node) sendCopy(s *spread, t *target, c *copyMsg, want func()) {
 			s.lost(t)
 		}
 	})
+}
+
+// tellClaims sends p, which was sent the bytes of g with one claim, the others
+// there are: it may have had nothing of g, and would drop a copy that counts for
+// them when the one ends.
+func (n *Node) tellClaims(p *peer, g id.GUID) {
+	if e := n.tree.get(g); p != n.me && e != nil && e.have() {
+		if live, _ := e.count(); live > 1 {
+			n.push(p, g, RoleReplica, func(bool) {})
+		}
+	}
 }
 
 // measure feeds the estimates of a peer's answers and of the link. start is

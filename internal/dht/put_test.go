@@ -54,6 +54,30 @@ func TestKnownBlockNeedsNoBytes(t *testing.T) {
 	w.get(w.nodes[3], block(3, 100))
 }
 
+// A member that lost its disk gets a block back with a second claim. When that
+// claim ends, the copy stays for the first.
+func TestCopyMadeForOneClaimKnowsTheOthers(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(5)
+	b := block(1, 4000)
+	w.put(w.nodes[0], b)
+	w.run(machine.Second)
+	set := w.set(b)
+	lost := set[len(set)-1]
+	w.kill(lost)
+	clear(lost.disk)
+	w.boot(lost)
+	w.putClaim(set[0], b, 2)
+	w.run(10 * machine.Millisecond)
+	if _, err := w.do(set[0], w.removeCmd(b, 2)); err != nil {
+		t.Fatal(err)
+	}
+	w.run(10 * machine.Millisecond)
+	if got := len(w.holders(b)); got != 3 {
+		t.Fatalf("%d copies after one of two claims has ended, want 3", got)
+	}
+}
+
 func TestHeadCountsCopies(t *testing.T) {
 	w := newWorld(t, LAN())
 	w.grow(6)
