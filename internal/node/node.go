@@ -12,6 +12,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -400,30 +401,22 @@ func (n *Node) watchStore() {
 // The performer of the loop.
 
 func (n *Node) send(e machine.Effect) {
-	w := wire.Writer{B: make([]byte, 0, sizeHint(e))}
+	w := wire.Writer{B: make([]byte, 0, 512), Apart: true}
 	machine.AppendMessage(&w, e.Msg)
+	frame := w.Parts()
 	if n.cfg.Distort != nil {
-		if w.B = n.cfg.Distort(e.Bulk, w.B); w.B == nil {
+		f := n.cfg.Distort(e.Bulk, bytes.Join(frame, nil))
+		if f == nil {
 			return
 		}
+		frame = [][]byte{f}
 	}
-	if err := n.tr.Send(e.To, e.Bulk, w.B); err != nil {
+	if err := n.tr.Send(e.To, e.Bulk, frame...); err != nil {
 		n.sendDrops.Add(1)
 		if errors.Is(err, transport.ErrRefused) {
 			n.doubt(e.To)
 		}
 	}
-}
-
-// sizeHint saves the growing of a frame with a block in it.
-func sizeHint(e machine.Effect) int {
-	if !e.Bulk {
-		return 256
-	}
-	if s, ok := e.Msg.(interface{ SizeHint() int }); ok {
-		return s.SizeHint()
-	}
-	return transport.MaxBulk
 }
 
 func (n *Node) store(e machine.Effect) { n.disk.store(e) }

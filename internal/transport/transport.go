@@ -64,9 +64,10 @@ type Link struct {
 type Transport interface {
 	// Addrs are this node's own addresses, at most id.MaxAddrs, for its handle.
 	Addrs() []string
-	// Send queues a frame and returns at once. An error means the frame will
-	// not go; no error promises nothing. The frame is the transport's now.
-	Send(to *id.Handle, bulk bool, frame []byte) error
+	// Send queues a frame, which may come in parts, and returns at once. An
+	// error means the frame will not go; no error promises nothing. The parts
+	// are only read from now on, by the transport and by those who share them.
+	Send(to *id.Handle, bulk bool, frame ...[]byte) error
 	// Ask puts one question to a node whose GUID is not yet trusted: to has
 	// Addrs, and Key if it is known. It returns the key the peer proved.
 	Ask(ctx context.Context, to *id.Handle, question []byte) (answer []byte, key [32]byte, err error)
@@ -76,4 +77,12 @@ type Transport interface {
 	Links() []Link
 	// Close ends all links and waits for their goroutines.
 	Close() error
+}
+
+// Size is the length of a frame in parts.
+func Size(frame [][]byte) (n int) {
+	for _, part := range frame {
+		n += len(part)
+	}
+	return n
 }

@@ -124,6 +124,35 @@ func TestFieldsDoNotRunIntoTheNext(t *testing.T) {
 	}
 }
 
+// What is written in parts is, joined, what is written in one; long fields are
+// not copied, wherever they stand.
+func TestParts(t *testing.T) {
+	long, short := bytes.Repeat([]byte{7}, apartFrom), bytes.Repeat([]byte{8}, apartFrom-1)
+	for _, fields := range [][][]byte{{}, {short}, {long}, {short, long}, {long, short}, {long, long}, {short, long, short}} {
+		w, whole := Writer{Apart: true}, Writer{}
+		n := 0
+		for _, f := range fields {
+			w.Bytes32(f)
+			whole.Bytes32(f)
+			if len(f) >= apartFrom {
+				n++
+			}
+		}
+		parts := w.Parts()
+		if !bytes.Equal(bytes.Join(parts, nil), whole.B) {
+			t.Errorf("%d fields, %d of them long: other bytes in parts", len(fields), n)
+		}
+		for _, part := range parts {
+			if len(part) > 0 && &part[0] == &long[0] {
+				n--
+			}
+		}
+		if n != 0 {
+			t.Errorf("%d long fields were copied", n)
+		}
+	}
+}
+
 func TestOwnMistakesPanic(t *testing.T) {
 	for name, f := range map[string]func(*Writer){
 		"Bytes8":  func(w *Writer) { w.Bytes8(make([]byte, 256)) },

@@ -14,7 +14,36 @@ import (
 )
 
 // Writer appends fields to B. The zero Writer is ready for use.
-type Writer struct{ B []byte }
+type Writer struct {
+	B []byte
+	// Apart keeps a Bytes32 of apartFrom bytes or more out of B, uncopied; Parts
+	// then gives the whole.
+	Apart bool
+	cuts  []cut
+}
+
+// cut is a field kept out of B, which goes on with it before B[at].
+type cut struct {
+	at int
+	b  []byte
+}
+
+const apartFrom = 16 << 10
+
+// Parts is what was written, in one or more pieces: B, and what was kept apart
+// from it.
+func (w *Writer) Parts() [][]byte {
+	parts := make([][]byte, 0, 2*len(w.cuts)+1)
+	from := 0
+	for _, c := range w.cuts {
+		parts = append(parts, w.B[from:c.at], c.b)
+		from = c.at
+	}
+	if from < len(w.B) {
+		parts = append(parts, w.B[from:])
+	}
+	return parts
+}
 
 func (w *Writer) U8(v uint8)   { w.B = append(w.B, v) }
 func (w *Writer) U16(v uint16) { w.B = binary.BigEndian.AppendUint16(w.B, v) }
@@ -57,6 +86,10 @@ func (w *Writer) Bytes16(b []byte) {
 // Bytes32 writes a u32 length and b.
 func (w *Writer) Bytes32(b []byte) {
 	w.U32(uint32(len(b)))
+	if w.Apart && len(b) >= apartFrom {
+		w.cuts = append(w.cuts, cut{len(w.B), b})
+		return
+	}
 	w.Fixed(b)
 }
 

@@ -1,6 +1,7 @@
 package memnet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -94,7 +95,8 @@ func (t *Transport) session(key [32]byte) *session {
 }
 
 // Send implements transport.Transport.
-func (t *Transport) Send(to *id.Handle, bulk bool, frame []byte) error {
+func (t *Transport) Send(to *id.Handle, bulk bool, parts ...[]byte) error {
+	frame := bytes.Join(parts, nil) // the receiver's own
 	limit, room := transport.MaxControl, roomControl
 	if bulk {
 		limit, room = transport.MaxBulk, roomBulk

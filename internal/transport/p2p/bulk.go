@@ -35,15 +35,15 @@ func (l *link) writeBulk() {
 	timer := time.NewTimer(bulkIdle)
 	defer timer.Stop()
 	for {
-		f := p.takeBulk(l)
-		if f == nil {
+		f, ok := p.takeBulk(l)
+		if !ok {
 			if !l.awaitBulk(timer) {
 				return
 			}
 			continue
 		}
 		err := writeLong(s, f, t.times.stall)
-		t.queued.Add(-int64(len(f)))
+		t.queued.Add(-int64(f.size))
 		if err != nil {
 			t.countFault(err)
 			t.stats.lost.Add(1)
@@ -56,7 +56,7 @@ func (l *link) writeBulk() {
 		}
 		l.used.Store(since())
 		t.stats.bulkOut.Add(1)
-		t.stats.bulkBytesOut.Add(uint64(len(f)))
+		t.stats.bulkBytesOut.Add(uint64(f.size))
 	}
 }
 
@@ -98,15 +98,24 @@ func (l *link) awaitBulk(timer *time.Timer) bool {
 	return more
 }
 
-// writeLong writes one frame without copying it.
-func writeLong(s network.Stream, f []byte, within time.Duration) error {
+// writeLong writes one frame without copying more of it than a short first part,
+// which goes with the length.
+func writeLong(s network.Stream, f item, within time.Duration) error {
 	_ = s.SetWriteDeadline(time.Now().Add(within))
-	var header [4]byte
-	binary.BigEndian.PutUint32(header[:], uint32(len(f)))
-	if _, err := s.Write(header[:]); err != nil {
-		return err
+	parts := f.parts
+	head := make([]byte, 4, 1024)
+	binary.BigEndian.PutUint32(head, uint32(f.size))
+	if len(parts[0]) <= cap(head)-len(head) {
+		head = append(head, parts[0]...)
+		parts = parts[1:]
 	}
-	_, err := s.Write(f)
+	_, err := s.Write(head)
+	for _, part := range parts {
+		if err != nil {
+			break
+		}
+		_, err = s.Write(part)
+	}
 	return err
 }
 

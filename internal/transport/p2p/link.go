@@ -167,7 +167,7 @@ func (l *link) write() {
 	defer t.wg.Done()
 	w := bufio.NewWriterSize(l.s, writeBuffer)
 	var (
-		batch  [][]byte
+		batch  []item
 		bytes  int
 		move   bool
 		wrote  bool // since the last mark
@@ -182,9 +182,12 @@ func (l *link) write() {
 		}
 		var err error
 		for _, f := range batch {
-			binary.BigEndian.PutUint32(header[:], uint32(len(f)))
-			if _, err = w.Write(header[:]); err == nil {
-				_, err = w.Write(f)
+			binary.BigEndian.PutUint32(header[:], uint32(f.size))
+			_, err = w.Write(header[:])
+			for _, part := range f.parts {
+				if err == nil {
+					_, err = w.Write(part)
+				}
 			}
 			if err != nil {
 				break

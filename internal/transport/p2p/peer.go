@@ -53,15 +53,16 @@ var (
 )
 
 // Send queues a frame; see transport.Transport.
-func (t *Transport) Send(to *id.Handle, bulk bool, frame []byte) error {
+func (t *Transport) Send(to *id.Handle, bulk bool, frame ...[]byte) error {
+	size := transport.Size(frame)
 	limit := transport.MaxControl
 	if bulk {
 		limit = transport.MaxBulk
 	}
 	switch {
-	case len(frame) > limit:
+	case size > limit:
 		return transport.ErrTooLarge
-	case len(frame) == 0:
+	case size == 0:
 		return errEmpty
 	case to.Key == t.key:
 		return errSelf
@@ -89,8 +90,8 @@ func (t *Transport) Send(to *id.Handle, bulk bool, frame []byte) error {
 	if bulk {
 		q, room = &p.blk, t.cfg.Limits.PeerBulk
 	}
-	n := int64(len(frame))
-	if q.bytes+len(frame) > room {
+	n := int64(size)
+	if q.bytes+size > room {
 		t.stats.queueFull.Add(1)
 		return transport.ErrQueueFull
 	}
@@ -99,7 +100,7 @@ func (t *Transport) Send(to *id.Handle, bulk bool, frame []byte) error {
 		t.stats.queueFull.Add(1)
 		return transport.ErrQueueFull
 	}
-	q.push(frame, int64(now.Sub(base)))
+	q.push(item{frame, size, int64(now.Sub(base))})
 	p.wake()
 	return nil
 }
@@ -172,7 +173,7 @@ func (p *remote) wake() {
 
 // take pops control frames for l to write, up to about limit bytes, if l is
 // the link to write on. move reports that it is not.
-func (p *remote) take(l *link, limit int, into [][]byte) (frames [][]byte, bytes int, move bool) {
+func (p *remote) take(l *link, limit int, into []item) (frames []item, bytes int, move bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.links) == 0 || p.links[0] != l {
@@ -180,7 +181,7 @@ func (p *remote) take(l *link, limit int, into [][]byte) (frames [][]byte, bytes
 	}
 	for p.ctl.len() > 0 && bytes < limit {
 		f := p.ctl.pop()
-		bytes += len(f)
+		bytes += f.size
 		into = append(into, f)
 	}
 	p.t.queued.Add(-int64(bytes))
@@ -189,17 +190,17 @@ func (p *remote) take(l *link, limit int, into [][]byte) (frames [][]byte, bytes
 
 // takeBulk pops one bulk frame for l to write. Its bytes stay counted as
 // queued until they are written.
-func (p *remote) takeBulk(l *link) []byte {
+func (p *remote) takeBulk(l *link) (f item, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.links) == 0 || p.links[0] != l || p.blk.len() == 0 {
-		return nil
+		return item{}, false
 	}
-	f := p.blk.pop()
+	f = p.blk.pop()
 	if p.blk.len() > 0 {
 		l.nudgeBulk()
 	}
-	return f
+	return f, true
 }
 
 // expire drops frames that have waited too long. p.mu is held.

@@ -10,7 +10,8 @@ type queue struct {
 }
 
 type item struct {
-	frame []byte
+	parts [][]byte
+	size  int
 	at    int64 // when it was queued, in ns since base
 }
 
@@ -21,21 +22,21 @@ func since() int64 { return int64(time.Since(base)) }
 
 func (q *queue) len() int { return len(q.items) - q.head }
 
-func (q *queue) push(frame []byte, at int64) {
+func (q *queue) push(f item) {
 	if q.head > 64 && q.head*2 > len(q.items) {
 		n := copy(q.items, q.items[q.head:])
 		clear(q.items[n:])
 		q.items, q.head = q.items[:n], 0
 	}
-	q.items = append(q.items, item{frame, at})
-	q.bytes += len(frame)
+	q.items = append(q.items, f)
+	q.bytes += f.size
 }
 
-func (q *queue) pop() []byte {
-	f := q.items[q.head].frame
+func (q *queue) pop() item {
+	f := q.items[q.head]
 	q.items[q.head] = item{}
 	q.head++
-	q.bytes -= len(f)
+	q.bytes -= f.size
 	if q.head == len(q.items) {
 		q.head = 0
 		if cap(q.items) > 1024 {
@@ -50,7 +51,7 @@ func (q *queue) pop() []byte {
 // expire drops frames queued before limit and returns how many and how large.
 func (q *queue) expire(limit int64) (n, bytes int) {
 	for q.len() > 0 && q.items[q.head].at < limit {
-		bytes += len(q.pop())
+		bytes += q.pop().size
 		n++
 	}
 	return n, bytes

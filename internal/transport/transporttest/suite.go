@@ -142,7 +142,10 @@ func (s *suite) large() {
 	}
 	const n = 24
 	for i := range n {
-		s.must(a.Send(b.h, true, bytes.Repeat([]byte{byte(i)}, transport.MaxBulk)))
+		// In one part, a short one first, or a short one last.
+		f := bytes.Repeat([]byte{byte(i)}, transport.MaxBulk)
+		cut := []int{0, 300, transport.MaxBulk - 300}[i%3]
+		s.must(a.Send(b.h, true, f[:cut], f[cut:]))
 	}
 	seen := map[byte]bool{}
 	for range n {
