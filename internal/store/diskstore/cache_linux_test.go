@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"unsafe"
 
 	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/store/storetest"
@@ -20,17 +19,7 @@ func inCache(t *testing.T, path string) bool {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	b, err := unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Munmap(b) }()
-	var there [1]byte
-	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), uintptr(unsafe.Pointer(&there[0])))
-	if errno != 0 {
-		t.Fatalf("the page cache cannot be asked: %v", errno)
-	}
-	return there[0]&1 != 0
+	return storetest.InCache(t, f, 0)
 }
 
 // can reports what kernel and file system at dir can do: drop pages, and read
