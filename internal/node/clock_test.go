@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
@@ -12,8 +11,7 @@ import (
 // TestClockAnHourOff: a computer whose clock is an hour off does not get in, and
 // is told both times; set right, it does, by the same invite.
 func TestClockAnHourOff(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 1)
 	for _, off := range []time.Duration{time.Hour, -time.Hour} {
 		invite, _, err := p.nodes[0].Invite(InviteTerms{})

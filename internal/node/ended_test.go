@@ -2,13 +2,11 @@ package node
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"atoll.example/atoll/internal/roster"
 	"atoll.example/atoll/internal/seal"
@@ -19,8 +17,7 @@ import (
 // and says what to do; the others list it as one that has left. A new invite makes
 // it a member again.
 func TestLeaveEndsMembership(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 3)
 	gone := p.nodes[2]
 	if err := gone.Leave(); err != nil {
@@ -72,8 +69,7 @@ func TestLeaveEndsMembership(t *testing.T) {
 // TestDamagedStore: a node whose index is damaged says what to do; doctor sets the
 // store aside and keeps it, and the node fetches its copies anew.
 func TestDamagedStore(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 3)
 	block := seal.Header{Kind: seal.KindRaw, Suite: seal.Clear}.Append(nil)
 	block = append(block, bytes.Repeat([]byte("low water "), 5_000)...)

@@ -1,12 +1,10 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"atoll.example/atoll/internal/ident"
 )
@@ -15,8 +13,7 @@ import (
 // one that was made for it. The same invite, burnt by an answer that was lost,
 // still admits the folder's keys, and nobody else; another invite does too.
 func TestFailedJoin(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 1)
 	invite, _, err := p.nodes[0].Invite(InviteTerms{})
 	if err != nil {
@@ -106,8 +103,7 @@ func burn(t *testing.T, issuer *Node, cfg Config, invite string) {
 // TestFoundAgainByInvite: a pool whose members have all moved comes together when
 // one of them joins once more by an invite of another.
 func TestFoundAgainByInvite(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 2)
 	for i, n := range p.nodes {
 		n.Close()

@@ -26,10 +26,16 @@ func testConfig(dir, name string) Config {
 	}
 }
 
+// minute is a context for as long as a test here may take.
+func minute(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 func startPool(t *testing.T, num int) *testPool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	dir := t.TempDir()
 	first, err := Create(ctx, testConfig(dir, "n0"), PoolParams{Name: "test", K: 3, Overlay: 1})
 	if err != nil {
@@ -79,6 +85,20 @@ func (p *testPool) close() {
 	all.Wait()
 }
 
+// reopen starts member i anew and waits until it is ready.
+func (p *testPool) reopen(ctx context.Context, i int, cfg Config) *Node {
+	p.t.Helper()
+	n, err := Open(ctx, cfg)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.nodes[i] = n
+	if err := n.Ready(ctx); err != nil {
+		p.t.Fatalf("node %d: %v", i, err)
+	}
+	return n
+}
+
 func (p *testPool) until(ctx context.Context, what string, holds func() bool) {
 	p.t.Helper()
 	glance := time.NewTicker(20 * time.Millisecond)
@@ -96,8 +116,7 @@ func TestPoolStoresAndGivesBack(t *testing.T) {
 	for _, num := range []int{1, 2, 4} {
 		t.Run(fmt.Sprint(num), func(t *testing.T) {
 			p := startPool(t, num)
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
+			ctx := minute(t)
 			block := seal.Header{Kind: seal.KindRaw, Suite: seal.Clear}.Append(nil)
 			block = append(block, bytes.Repeat([]byte("the tide comes in "), 40_000)...)
 			g := seal.BlockGUID(block)

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"os"
 	"testing"
 	"time"
@@ -10,8 +9,7 @@ import (
 // TestRestart: a member alone in its pool is ready at once when it starts
 // again, and one that lost its routing table finds the others by the roster.
 func TestRestart(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	for _, num := range []int{1, 3} {
 		p := startPool(t, num)
 		last := p.nodes[num-1]
@@ -21,14 +19,7 @@ func TestRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		again, err := Open(ctx, cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.nodes[num-1] = again
-		if err := again.Ready(ctx); err != nil {
-			t.Fatalf("pool of %d: not ready %s after it started again: %v", num, time.Since(begin), err)
-		}
+		p.reopen(ctx, num-1, cfg)
 		t.Logf("pool of %d: ready %s after it started again", num, time.Since(begin))
 	}
 }
@@ -36,8 +27,7 @@ func TestRestart(t *testing.T) {
 // TestAllTablesLost: members that have all been restored from backups hold no
 // table; they find one another by the roster and are the ring again.
 func TestAllTablesLost(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 3)
 	for _, n := range p.nodes {
 		n.Close()

@@ -1,12 +1,10 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"atoll.example/atoll/internal/ident"
 )
@@ -14,8 +12,7 @@ import (
 // TestRevokedIsTold: a member that runs when it is revoked stops and says why, and
 // so does one that was down and starts again: it asks those who refuse it.
 func TestRevokedIsTold(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 4)
 	down, running := p.nodes[2], p.nodes[3]
 	down.Close()
@@ -63,8 +60,7 @@ func TestRevokedIsTold(t *testing.T) {
 // TestFalseRefusal: a member that refuses a node without grounds stops it from
 // nothing.
 func TestFalseRefusal(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 3)
 	victim, liar := p.nodes[1], p.nodes[2]
 	if err := victim.askStanding(liar.self); err != nil {

@@ -1,14 +1,12 @@
 package node
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // copyIdentity copies what a node's folder holds beside its store.
@@ -38,22 +36,14 @@ func copyIdentity(t *testing.T, from, to string) {
 // TestTwin: of a node and a copy of its folder the second does not start, and says
 // where the first one runs.
 func TestTwin(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 3)
 	cfg := p.nodes[2].cfg
 	p.nodes[2].Close()
 	twin := cfg
 	twin.Dir = filepath.Join(t.TempDir(), "copy")
 	copyIdentity(t, cfg.Dir, twin.Dir)
-	var err error
-	if p.nodes[2], err = Open(ctx, cfg); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.nodes[2].Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
-	v, err := p.nodes[2].View()
+	v, err := p.reopen(ctx, 2, cfg).View()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,20 +64,13 @@ func TestTwin(t *testing.T) {
 		t.Error("the copy has counted a boot")
 	}
 	p.nodes[2].Close()
-	if n, err = Open(ctx, twin); err != nil {
-		t.Fatalf("the copy, alone: %v", err)
-	}
-	p.nodes[2] = n
-	if err := n.Ready(ctx); err != nil {
-		t.Fatalf("the copy, alone: %v", err)
-	}
+	p.reopen(ctx, 2, twin) // the copy, alone
 }
 
 // TestTwinWithin: a copy that could not find the first one gets in, since its boot
 // epoch is higher; the first one stops, and does not come back while the copy runs.
 func TestTwinWithin(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := minute(t)
 	p := startPool(t, 3)
 	first := p.nodes[2]
 	twin := first.cfg
