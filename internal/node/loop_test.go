@@ -103,6 +103,16 @@ func TestLoopCloseFreesWaitingCallers(t *testing.T) {
 	}
 }
 
+// A node that is closed before it has joined frees who waits for that.
+func TestCloseFreesWhoWaitsForReady(t *testing.T) {
+	n := &Node{loop: newLoop(silent{}, id.GUID{}, &echoDisk{}, systemClock)}
+	n.loop.start()
+	n.loop.close()
+	if err := n.Ready(t.Context()); !errors.Is(err, errStopped) {
+		t.Fatalf("got %v, want errStopped", err)
+	}
+}
+
 type silent struct{}
 
 func (silent) Wake() machine.Time { return machine.Never }

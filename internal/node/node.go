@@ -13,6 +13,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -100,10 +101,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 
 // Join joins a pool by an invite and starts. In the folder of a member of that pool
 // it is Open, and looks for the others at the invite's addresses too; of one who has
-// left it, it joins anew. A join that
-// fails leaves keys and a note of it: the answer may have been lost and the invite
-// burnt, which then admits these keys alone. Joining again, by this invite or
-// another, goes on with them.
+// left it, it joins anew. A join that fails leaves keys and a note of it: the answer
+// may have been lost and the invite burnt, which then admits these keys alone.
+// Joining again, by this invite or another, goes on with them.
 func Join(ctx context.Context, cfg Config, invite string) (*Node, error) {
 	v, err := ident.ParseInvite(invite)
 	if err != nil {
@@ -379,6 +379,9 @@ func (n *Node) met(h *id.Handle) {
 // have changed: it has found a relay, say. It is called by the transport, which
 // then greets those it is linked with anew.
 func (n *Node) moved() {
+	if n.link.handle() == nil {
+		return // the transport is not made yet, perhaps; openMachine looks again
+	}
 	h := n.link.move(n.tr.Addrs())
 	if h == nil {
 		return
@@ -479,13 +482,15 @@ func (n *Node) Failure() error {
 	return nil
 }
 
-// Ready waits until the node has joined the overlay.
+// Ready waits until the node has joined the overlay; it ends with the node, too.
 func (n *Node) Ready(ctx context.Context) error {
 	select {
 	case <-n.ready:
 		return nil
 	case <-n.failed:
 		return n.Failure()
+	case <-n.loop.stop:
+		return cmp.Or(n.Failure(), errStopped)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
