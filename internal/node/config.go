@@ -26,8 +26,9 @@ type Config struct {
 	// nodes on one machine count as one place. Both are fixed at join.
 	Name, Domain string
 
-	// Listen are addresses as p2p.ParseListen takes them; default all IPv4
-	// interfaces, TCP and QUIC, on a port chosen at the first start and kept.
+	// Listen are addresses as p2p.ParseListen takes them; default all
+	// interfaces, of IPv6 too where the machine has an address of it, TCP and
+	// QUIC, on a port chosen at the first start and kept.
 	Listen []string
 	// Announce are addresses to tell others first: of a port forwarded by hand.
 	Announce []string
