@@ -54,8 +54,13 @@ const (
 	jobWait    = 5 * time.Second  // how long events wait for a job to begin
 	drainTime  = 3 * time.Second  // how long Serve lets requests finish
 	headerTime = 10 * time.Second // for a request's header to arrive
+	answerTime = 250 * time.Millisecond // of a client's timeout, for the node's answer that time is up
 	idleTime   = 2 * time.Minute
 )
+
+// HeaderTimeout of a request is how long the client waits for the answer, in
+// milliseconds above 0: the node gives up then and says what it knows.
+const HeaderTimeout = "Atoll-Timeout"
 
 // Headers and trailers of get.
 const (

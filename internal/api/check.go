@@ -3,6 +3,7 @@ package api
 import (
 	"path/filepath"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -90,7 +91,7 @@ func (p PutParams) check() error {
 }
 
 // CheckName tells why s cannot name a file, nil if it can: an element of a
-// path, at most MaxName bytes, which leads nowhere else.
+// path, at most MaxName bytes, which leads nowhere else and shows as what it is.
 func CheckName(s string) error {
 	switch {
 	case s == "":
@@ -99,10 +100,19 @@ func CheckName(s string) error {
 		return refuse("the name has %d bytes, more than %d", len(s), MaxName)
 	case !utf8.ValidString(s):
 		return refuse("the name is not UTF-8")
+	case strings.ContainsFunc(s, deceptive):
+		return refuse("the name has control characters")
 	case s == "." || s == "..", strings.ContainsAny(s, "/\x00"), !filepath.IsLocal(s):
 		return refuse("the name is not that of a plain file")
 	}
 	return nil
+}
+
+// deceptive: control characters, line and paragraph separators, and those that
+// turn the direction of writing. Others that show nothing have their place in the
+// names of some scripts.
+func deceptive(r rune) bool {
+	return unicode.IsControl(r) || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
 func checkPath(field, s string) error {

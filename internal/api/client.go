@@ -59,6 +59,11 @@ func (c *Client) request(ctx context.Context, op, method, path, contentType stri
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
+	if end, ok := ctx.Deadline(); ok { // the node's answer has to arrive before
+		left := time.Until(end)
+		left -= min(left/10, answerTime)
+		req.Header.Set(HeaderTimeout, strconv.FormatInt(max(left.Milliseconds(), 1), 10))
+	}
 	if body != nil {
 		// No "Expect: 100-continue": net/http's server then closes at once when
 		// it has refused a body, and the refusal is lost with the connection.

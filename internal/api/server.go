@@ -82,9 +82,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.flight.Add(-1)
-	if err := s.handle(w, r); err != nil {
+	r, cancel, err := timed(r)
+	if err == nil {
+		defer cancel()
+		err = s.handle(w, r)
+	}
+	if err != nil {
 		writeError(w, AsError(strings.TrimPrefix(r.URL.Path, "/v1/"), err))
 	}
+}
+
+// timed gives a request the time that its client waits.
+func timed(r *http.Request) (*http.Request, context.CancelFunc, error) {
+	text := r.Header.Get(HeaderTimeout)
+	if text == "" {
+		return r, func() {}, nil
+	}
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || ms < 1 {
+		return nil, nil, refuse("%s must be a number of milliseconds, 1 or more", HeaderTimeout)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond)))*time.Millisecond)
+	return r.WithContext(ctx), cancel, nil
 }
 
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) error {

@@ -178,6 +178,9 @@ type PutResult struct {
 	Holes      int64   `json:"holes"`
 	Copies     Copies  `json:"copies"`
 	MS         int64   `json:"ms"`
+	// Older are the root blocks of other files of this name in the catalogue,
+	// oldest first.
+	Older []id.GUID `json:"older,omitempty"`
 }
 
 // Copies tells how many copies there are of the block that has the fewest, of

@@ -204,6 +204,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	}
 	e := *api.AsError(opOf(cmd), ran.err)
 	e.Op = opOf(cmd) // what was asked for, whatever it needed
+	if e.Code == api.Deadline && !strings.Contains(e.Message, "again") {
+		e.Message += resume(e.Op)
+	}
 	a.complain(&e)
 	return e.Exit()
 }
@@ -213,13 +216,8 @@ func (a *app) signalExit(cmd *cobra.Command, sig signalled, err error) int {
 	var said exitError // by what the command has printed
 	if err != nil && !errors.As(err, &said) {
 		e := api.AsError(opOf(cmd), err)
-		hint := ""
-		switch e.Op {
-		case "put", "get":
-			hint = ": run the same command again to continue"
-		}
 		if errors.Is(err, context.Canceled) || e.Code == api.Cancelled {
-			e = &api.Error{Code: api.Cancelled, Op: e.Op, Message: "interrupted" + hint}
+			e = &api.Error{Code: api.Cancelled, Op: e.Op, Message: "interrupted" + resume(e.Op)}
 		}
 		a.complain(e)
 	}
@@ -230,6 +228,15 @@ func (a *app) signalExit(cmd *cobra.Command, sig signalled, err error) int {
 		return api.ExitOK
 	}
 	return 128 + int(syscall.SIGTERM)
+}
+
+// resume says of what was cut short that it can be continued.
+func resume(op string) string {
+	switch op {
+	case "put", "get", "rm":
+		return ": run the same command again to continue"
+	}
+	return ""
 }
 
 // opOf is the command's path without the program's name: "dht put".

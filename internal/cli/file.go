@@ -72,6 +72,11 @@ What others have stored already is not sent twice, unless --unique is given.`,
 			a.remark("Standard input was empty: so is the file.")
 		}
 		a.remark("%s", putWords(p.Name, v))
+		if n := len(v.Older); n == 1 {
+			a.remark("An older file of this name stays beside it: atoll rm %s removes that one.", v.Older[0].Short())
+		} else if n > 1 {
+			a.remark("%s of this name stay beside it: atoll rm %s removes the oldest.", plural(int64(n), "older file"), v.Older[0].Short())
+		}
 		return a.show(v, func(w io.Writer) { fmt.Fprintln(w, v.Link) })
 	})
 }
@@ -193,7 +198,7 @@ read from standard input.`,
 			atoll get atoll:r1:aebagbaf… -o - | tar x`,
 		ValidArgsFunction: a.completeLinks,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
-		link, err := a.secret(cmd, args[0], "a link")
+		link, err := a.link(cmd, args[0])
 		if err != nil {
 			return err
 		}
@@ -357,7 +362,7 @@ standard input.`,
 			atoll stat - < link.txt`,
 		ValidArgsFunction: a.completeLinks,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
-		link, err := a.secret(cmd, args[0], "a link")
+		link, err := a.link(cmd, args[0])
 		if err != nil {
 			return err
 		}
@@ -401,7 +406,7 @@ func (a *app) rmCmd() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		Long: `
 Rm removes a file that this member has put: by its link, or by its name in the
-catalogue if one file only has it. Blocks that other files or owners keep stay.
+catalogue if one file only has it, or by the first digits of its GUID. Blocks that other files or owners keep stay.
 A copy on a machine that is away may be read there until it is back.`,
 		Example: `
 			atoll rm report.pdf

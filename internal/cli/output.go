@@ -53,11 +53,11 @@ func (a *app) complain(e *api.Error) {
 		fmt.Fprintf(a.err, "  nodes: %s\n", shortGUIDs(e.Detail.Nodes))
 	}
 	if e.Detail != nil && e.Detail.Text != "" {
-		fmt.Fprintf(a.err, "  %s\n", escapeLines(e.Detail.Text))
+		fmt.Fprintf(a.err, "  %s\n", strings.ReplaceAll(escapeLines(e.Detail.Text), "\n", "\n  "))
 	}
 	switch {
 	case e.Code == api.NoQuorum && e.Op == "put":
-		fmt.Fprintf(a.err, "  Wait for the silent members, exclude those that will not return (atoll revoke GUID), or take the risk of fewer copies for this file (--w 1).\n")
+		fmt.Fprintf(a.err, "  Wait for the silent members, exclude those that will not return (atoll revoke GUID), or take the risk of fewer copies for this file (--w 1). The same put again goes on from there.\n")
 	case e.AfterMS > 0:
 		fmt.Fprintf(a.err, "  Try again in %s.\n", seconds(float64(e.AfterMS)/1000))
 	}

@@ -30,6 +30,15 @@ func (a *app) secret(cmd *cobra.Command, arg, what string) (string, error) {
 	return s, nil
 }
 
+// link is an argument that must be a link, or - for one on standard input.
+func (a *app) link(cmd *cobra.Command, arg string) (string, error) {
+	s, err := a.secret(cmd, arg, "a link")
+	if err == nil && !strings.HasPrefix(strings.ToLower(s), "atoll:") {
+		err = api.Errorf(api.BadLink, "", "", "not a link: links begin with atoll:r1:, atoll:v1: or atoll:c1:; \"atoll ls --long\" shows those of the files put here")
+	}
+	return s, err
+}
+
 func (a *app) inviteCmd() *cobra.Command {
 	return a.command(&cobra.Command{
 		Use:   "invite",

@@ -317,7 +317,8 @@ func (c *Catalogue) List(prefix string) []Entry {
 	return slices.Clone(s[lo:hi])
 }
 
-// Named returns the one entry of this name, ErrNotFound or ErrAmbiguous.
+// Named returns the one entry of this name, ErrNotFound or an
+// *AmbiguousError.
 func (c *Catalogue) Named(name string) (Entry, error) {
 	var found []Entry
 	for _, e := range c.List(name) {
@@ -331,7 +332,7 @@ func (c *Catalogue) Named(name string) (Entry, error) {
 	case 1:
 		return found[0], nil
 	}
-	return Entry{}, fmt.Errorf("%s: %w", EscapeName(name), ErrAmbiguous)
+	return Entry{}, &AmbiguousError{Name: name, Entries: found}
 }
 
 func (c *Catalogue) order() []Entry {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"atoll.example/atoll/internal/id"
@@ -80,8 +81,6 @@ var (
 	ErrNotFound = &Error{code: codeNotFound, text: "no file of this name in the catalogue"}
 	// ErrRemoved: the root of a file was removed.
 	ErrRemoved = &Error{code: codeRemoved, text: "the file was removed by its owner: its link leads to nothing any more"}
-	// ErrAmbiguous: a name that several files in the catalogue have.
-	ErrAmbiguous = &Error{code: codeBadRequest, text: "several files have this name; use the link, as \"atoll ls --long\" shows it"}
 	// ErrClosed: the client was closed.
 	ErrClosed = &Error{code: codeUnavailable, text: "the node is closing"}
 )
@@ -124,6 +123,37 @@ func after(err error) time.Duration {
 		return time.Duration(d.AfterMS()) * time.Millisecond
 	}
 	return 0
+}
+
+// AmbiguousError says that several files in the catalogue have a name.
+type AmbiguousError struct {
+	Name    string
+	Entries []Entry // at least 2, oldest first
+}
+
+// Code returns "bad_request".
+func (e *AmbiguousError) Code() string { return codeBadRequest }
+
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("%d files are named %s; say which one to remove, by the first digits of its GUID or by its link:", len(e.Entries), EscapeName(e.Name))
+}
+
+// maxAmbiguous bounds the files that an AmbiguousError lists.
+const maxAmbiguous = 16
+
+// Detail has a line for each file: the command that removes it, and as a comment
+// what tells it from the others.
+func (e *AmbiguousError) Detail() string {
+	var lines []string
+	for i, f := range e.Entries {
+		if i == maxAmbiguous {
+			lines = append(lines, fmt.Sprintf("# and %d more: atoll ls --long", len(e.Entries)-i))
+			break
+		}
+		lines = append(lines, fmt.Sprintf("atoll rm %s  # put at %s, %d bytes",
+			f.Link.Root.Short(), f.PutAt.Local().Format("2006-01-02 15:04:05"), f.Size))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // FullError says that a block was refused for want of space under each of its

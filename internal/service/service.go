@@ -120,14 +120,32 @@ func (s *Service) Put(ctx context.Context, p api.PutParams, body io.Reader, repo
 	}
 	done, err := s.files.PutFile(ctx, r)
 	if err != nil {
-		return api.PutResult{}, fileError("put", p.Path, err)
+		k := p.K
+		if k == 0 {
+			k = s.n.Pool().K
+		}
+		return api.PutResult{}, s.late("put", k, p.W, fileError("put", p.Path, err))
 	}
 	return api.PutResult{
+		Older: s.namesakes(done.Name, done.GUID),
 		Link: done.Link.Text(), VerifyLink: done.VerifyLink.Text(), GUID: done.GUID, Size: done.Size,
 		Blocks: done.Blocks, NewBlocks: done.NewBlocks, Resumed: done.Resumed, Holes: done.Holes,
 		Copies: api.Copies{Min: done.Copies.Min, Target: done.Copies.Target},
 		MS:     time.Since(start).Milliseconds(),
 	}, nil
+}
+
+// namesakes lists the other files of this name in the catalogue, oldest first.
+func (s *Service) namesakes(name string, than id.GUID) (older []id.GUID) {
+	if name == "" {
+		return nil
+	}
+	for _, e := range s.files.Catalogue().List(name) {
+		if e.Name == name && e.Link.Root != than {
+			older = append(older, e.Link.Root)
+		}
+	}
+	return older
 }
 
 // fileError gives an error of the file system a place in the table of codes.
@@ -237,21 +255,22 @@ func (s *Service) Rm(ctx context.Context, r api.LinkRequest) (api.RmResult, erro
 	if err == nil {
 		done, err = s.files.Remove(ctx, link, nil)
 	} else if !strings.HasPrefix(r.Link, "atoll:") {
-		if link, known := s.unnamed(r.Link); known {
+		if link, known := s.byDigits(r.Link); known {
 			done, err = s.files.Remove(ctx, link, nil)
 		} else {
 			done, err = s.files.RemoveName(ctx, r.Link, nil)
 		}
 	}
 	if err != nil {
-		return api.RmResult{}, err
+		return api.RmResult{}, s.late("rm", s.n.Pool().K, 0, err)
 	}
 	return api.RmResult{Removed: done.Blocks, KeptByOthers: done.KeptByOthers}, nil
 }
 
-// unnamed finds the one file without a name in the catalogue whose GUID begins with
-// the digits that ls shows in place of a name.
-func (s *Service) unnamed(digits string) (link seal.Link, known bool) {
+// byDigits finds the one file in the catalogue whose GUID begins with the digits
+// that ls shows in place of a name, and rm where a name is not enough. A file that
+// has them for its name comes before.
+func (s *Service) byDigits(digits string) (link seal.Link, known bool) {
 	if len(digits) < len(id.GUID{}.Short()) {
 		return link, false
 	}
@@ -260,7 +279,7 @@ func (s *Service) unnamed(digits string) (link seal.Link, known bool) {
 		if e.Name == digits {
 			return link, false
 		}
-		if e.Name == "" && strings.HasPrefix(e.Link.Root.String(), strings.ToLower(digits)) {
+		if strings.HasPrefix(e.Link.Root.String(), strings.ToLower(digits)) {
 			link = e.Link
 			found++
 		}

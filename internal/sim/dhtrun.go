@@ -397,7 +397,7 @@ func (r *dhtRun) heal() {
 		d := r.e.diskOf(Ref(n))
 		d.limit, d.slow = 0, 0
 		r.e.SetSlow(Ref(n), 1)
-		r.e.nodes[n].dying = false
+		r.e.nodes[n].dying = crashNever
 		if r.peers[n].state == dead {
 			r.revoke(Ref(n))
 		}

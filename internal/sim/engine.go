@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/zeebo/blake3"
 
@@ -104,23 +105,24 @@ type Engine struct {
 
 // node is one simulated process with its place, clock and disk.
 type node struct {
-	h      *id.Handle
-	m      machine.Machine // nil: dead
-	inc    uint32
-	armed  machine.Time // time of the earliest queued timer; Never if none
-	frozen machine.Time // events wait until then
-	off    machine.Time // its clock at time 0
-	drift  int64        // ppm
-	skew   int64        // wall clock, ms
-	where  place
-	group  uint8 // side of a partition
-	slow   int64 // link delay factor, 0 or 1: none
-	dying  bool  // crashes within its next step
-	seq    uint64
-	rnd    *rand.Rand // its link and disk faults
-	saved  []byte     // last Save
-	older  []byte     // the Save before
-	disk   *disk
+	h       *id.Handle
+	m       machine.Machine // nil: dead
+	inc     uint32
+	armed   machine.Time // time of the earliest queued timer; Never if none
+	frozen  machine.Time // events wait until then
+	off     machine.Time // its clock at time 0
+	drift   int64        // ppm
+	skew    int64        // wall clock, ms
+	where   place
+	group   uint8 // side of a partition
+	slow    int64 // link delay factor, 0 or 1: none
+	dying   crashPoint
+	dyingBy machine.Time
+	seq     uint64
+	rnd     *rand.Rand // its link and disk faults
+	saved   []byte     // last Save
+	older   []byte     // the Save before
+	disk    *disk
 }
 
 // New makes an empty Engine.
@@ -170,7 +172,7 @@ func (e *Engine) Start(n Ref, h *id.Handle, m machine.Machine, start func(now ma
 	if nd.h.GUID != h.GUID {
 		panic("sim: node started under another GUID")
 	}
-	nd.h, nd.m, nd.inc, nd.armed, nd.frozen, nd.dying = h, m, nd.inc+1, machine.Never, 0, false
+	nd.h, nd.m, nd.inc, nd.armed, nd.frozen, nd.dying = h, m, nd.inc+1, machine.Never, 0, crashNever
 	if start != nil {
 		e.Do(n, start)
 	} else {
@@ -201,8 +203,40 @@ func (e *Engine) Forget(n Ref) {
 	nd.saved, nd.older, nd.disk = nil, nil, nil
 }
 
-// CrashInStep ends n in the middle of the effects of its next step.
-func (e *Engine) CrashInStep(n Ref) { e.nodes[n].dying = true }
+// crashPoint is where a node crashes: between the effects of a step.
+type crashPoint uint8
+
+const (
+	crashNever    crashPoint = iota
+	crashAtAny               // of its next step
+	crashAtStore             // of its next step that writes, with the write begun
+	crashAtStored            // of its next step after a write or a read has ended
+)
+
+// crashPatience is how long a node that is to crash at a write may do without
+// one; then any step will do.
+const crashPatience = machine.Minute
+
+// CrashInStep ends n between two effects of a step at p.
+func (e *Engine) CrashInStep(n Ref, p crashPoint) {
+	e.nodes[n].dying, e.nodes[n].dyingBy = p, e.now.Add(crashPatience)
+}
+
+// crashes reports whether n is to crash in the step that ev caused, and after at
+// least how many of its effects.
+func (e *Engine) crashes(nd *node, ev machine.Event) (after int, yes bool) {
+	switch {
+	case nd.dying == crashNever || len(e.out) == 0:
+		return 0, false
+	case nd.dying == crashAtAny || e.now >= nd.dyingBy:
+		return 0, true
+	case nd.dying == crashAtStored:
+		return 0, ev.Kind == machine.Done
+	default:
+		i := slices.IndexFunc(e.out, func(ef machine.Effect) bool { return ef.Kind == machine.Store })
+		return i + 1, i >= 0
+	}
+}
 
 // Freeze stops n until t: what arrives waits, its timers fire late.
 func (e *Engine) Freeze(n Ref, t machine.Time) { e.nodes[n].frozen = t }
@@ -373,10 +407,10 @@ func (e *Engine) feed(n Ref, ev machine.Event) {
 	e.Events++
 	e.stepping = true
 	e.out = nd.m.Step(e.Local(n, e.now), ev, e.out[:0])
-	if nd.dying && len(e.out) > 0 {
+	if after, yes := e.crashes(nd, ev); yes {
 		// Power fails between two effects.
 		e.Faults.Add(FaultCrashInStep)
-		keep := nd.rnd.IntN(len(e.out) + 1)
+		keep := after + nd.rnd.IntN(len(e.out)+1-after)
 		clear(e.out[keep:])
 		e.out = e.out[:keep]
 		e.perform(n)

@@ -255,6 +255,37 @@ func TestDisk(t *testing.T) {
 	}
 }
 
+// A node that is to crash where it writes does so at its next write, not before;
+// one that does not write for a while crashes anywhere.
+func TestCrashPoints(t *testing.T) {
+	const step = machine.Millisecond
+	note := machine.Effect{Kind: machine.Trace, Body: trace.Event{Kind: "toy.note"}}
+	write := machine.Effect{Kind: machine.Store, ID: 1, Body: store.Batch{
+		Ops: []store.Op{{Key: store.Key{Family: store.Block}, Value: []byte{1}}},
+	}}
+	for _, c := range []struct {
+		at    crashPoint
+		wait  machine.Duration
+		do    machine.Effect
+		alive bool
+	}{
+		{crashAtAny, step, note, false},
+		{crashAtStore, step, note, true},
+		{crashAtStore, step, write, false},
+		{crashAtStored, step, write, true},
+		{crashAtStore, 2 * crashPatience, note, false},
+	} {
+		e, _ := toyWorld(t, Config{Seed: 5}, 1)
+		e.CrashInStep(1, c.at)
+		e.Run(e.Now().Add(c.wait))
+		e.Command(1, 7, []machine.Effect{c.do})
+		e.Run(e.Now().Add(step / 10))
+		if e.Alive(1) != c.alive {
+			t.Errorf("crash at %d, %v after %v: alive %v", c.at, c.do.Kind, c.wait, e.Alive(1))
+		}
+	}
+}
+
 // TestQueueOrder: the wheel gives the order that sorting gives.
 func TestQueueOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -106,7 +106,7 @@ func (r *dhtRun) startFaults() {
 		Loss: ppm("loss", 100_000), Duplicate: ppm("duplicate", 50_000), Reorder: ppm("reorder", 100_000),
 		Spike: ppm("spike", 5_000), Corrupt: ppm("corrupt", 10_000),
 	})
-	r.disks = DiskFaults{Slow: ppm("diskslow", 3_000), Torn: ppm("torn", 500_000)}
+	r.disks = DiskFaults{Slow: ppm("diskslow", 3_000), Torn: ppm("torn", million)}
 	for n := range r.peers {
 		if n > 0 {
 			r.setDisk(Ref(n))
@@ -145,7 +145,7 @@ func (r *dhtRun) startFaults() {
 	})
 	r.every("crashstep", gapCrash, func() {
 		if n := r.pick(running); n != World && r.mayCrash() {
-			r.e.CrashInStep(n)
+			r.e.CrashInStep(n, []crashPoint{crashAtAny, crashAtStore, crashAtStored}[rnd.IntN(3)])
 		}
 	})
 	r.every("blackout", gapBlackout, func() {
@@ -222,13 +222,16 @@ func (r *dhtRun) partition(symmetric bool) {
 	})
 }
 
-// mayCrash bounds how many nodes are down at a time: a fifth.
+// mayCrash bounds how many nodes are down, or about to be, at a time: a fifth.
 func (r *dhtRun) mayCrash() bool {
 	up, down := 0, 0
 	for n := 1; n < len(r.peers); n++ {
 		switch r.peers[n].state {
 		case running:
 			up++
+			if r.e.nodes[n].dying != crashNever {
+				down++
+			}
 		case crashed:
 			down++
 		}
