@@ -33,7 +33,7 @@ func (a *app) secret(cmd *cobra.Command, arg, what string) (string, error) {
 // link is an argument that must be a link, or - for one on standard input.
 func (a *app) link(cmd *cobra.Command, arg string) (string, error) {
 	s, err := a.secret(cmd, arg, "a link")
-	if err == nil && !strings.HasPrefix(strings.ToLower(s), "atoll:") {
+	if err == nil && !strings.HasPrefix(s, "atoll") { // an invite is told what it is
 		err = api.Errorf(api.BadLink, "", "", "not a link: links begin with atoll:r1:, atoll:v1: or atoll:c1:; \"atoll ls --long\" shows those of the files put here")
 	}
 	return s, err

@@ -23,6 +23,8 @@ type setting struct {
 	flag     string
 	short    string
 	kind     kind
+	most     int64  // of a number, the greatest; 0: none
+	least    int64  // of a number, the smallest
 	def      string // as one would write it; empty where the meaning says what happens
 	unit     string
 	meaning  string
@@ -53,7 +55,7 @@ var settings = []setting{
 	{key: "quiet", flag: "quiet", kind: kindTruth, def: "false", meaning: "no progress and no remarks on standard error"},
 	{key: "timeout", flag: "timeout", kind: kindDuration, unit: "time", meaning: "give up after so long, but for up and join; default: never"},
 
-	{key: "nodes", commands: "up,join", flag: "nodes", kind: kindNumber, def: "1", unit: "nodes", meaning: "nodes in this process; with more than one, each has its folder DIR/node-1, DIR/node-2 …"},
+	{key: "nodes", commands: "up,join", flag: "nodes", kind: kindNumber, least: 1, most: 256, def: "1", unit: "nodes", meaning: "nodes in this process; with more than one, each has its folder DIR/node-1, DIR/node-2 …"},
 	{key: "name", commands: "up,join", flag: "name", kind: kindText, meaning: "name of the node, for people; default: the host's"},
 	{key: "domain", commands: "up,join", flag: "domain", kind: kindText, meaning: "failure domain: copies of a block avoid sharing one; default: the host"},
 	{key: "listen", commands: "up,join", flag: "listen", kind: kindList, unit: "addresses", meaning: "addresses to listen on, such as 0.0.0.0:4001; default: all interfaces, a free port that is kept"},
@@ -68,13 +70,13 @@ var settings = []setting{
 	{key: "mdns", commands: "up,join", flag: "mdns", kind: kindTruth, def: "false", meaning: "announce the node on the local network by multicast DNS, and find members there whose addresses have changed"},
 	{key: "log", commands: "up,join", flag: "log", kind: kindText, def: "info", meaning: "what to log on standard error: off, info or debug"},
 	{key: "pool", commands: "up", flag: "pool", kind: kindText, def: "atoll", meaning: "name of the pool made on first use"},
-	{key: "k", commands: "up", flag: "k", kind: kindNumber, def: "3", unit: "copies", meaning: "copies of each block in the pool made on first use, 1 to 8"},
+	{key: "k", commands: "up", flag: "k", kind: kindNumber, least: 1, most: 8, def: "3", unit: "copies", meaning: "copies of each block in the pool made on first use, 1 to 8"},
 	{key: "overlay", commands: "up", flag: "overlay", kind: kindText, def: "pastry", meaning: "routing overlay of the pool made on first use"},
 	{key: "web", commands: "up", flag: "web", kind: kindText, meaning: "address of the dashboard", later: true},
 	{key: "detach", commands: "up", flag: "detach", kind: kindTruth, def: "false", meaning: "run in the background", later: true},
 
 	{key: "invite.role", commands: "invite", flag: "role", kind: kindText, def: "member", meaning: "what who joins may do: member, or admin, who invites and revokes"},
-	{key: "invite.uses", commands: "invite", flag: "uses", kind: kindNumber, def: "1", unit: "joins", meaning: "how many nodes may join by it"},
+	{key: "invite.uses", commands: "invite", flag: "uses", kind: kindNumber, least: 1, most: 1000, def: "1", unit: "joins", meaning: "how many nodes may join by it"},
 	{key: "invite.ttl", commands: "invite", flag: "ttl", kind: kindDuration, def: "24h", unit: "time", meaning: "how long it is good"},
 	{key: "invite.quota", commands: "invite", flag: "quota", kind: kindSize, def: "0", unit: "bytes", meaning: "what who joins may store; 0: no limit"},
 
@@ -88,8 +90,8 @@ var settings = []setting{
 	{key: "put.name", commands: "put", flag: "name", kind: kindText, meaning: "name of the file in the pool; default: that of FILE"},
 	{key: "put.unique", commands: "put", flag: "unique", kind: kindTruth, def: "false", meaning: "seal with a fresh secret: share no block with your other files"},
 	{key: "put.clear", commands: "put", flag: "clear", kind: kindTruth, def: "false", meaning: "do not seal: every member can read it"},
-	{key: "put.k", commands: "put", flag: "k", kind: kindNumber, def: "0", unit: "copies", meaning: "copies of each block, 1 to 8; 0: the pool's"},
-	{key: "put.w", commands: "put", flag: "w", kind: kindNumber, def: "0", unit: "copies", meaning: "synced copies to wait for; 0: the pool's write quorum"},
+	{key: "put.k", commands: "put", flag: "k", kind: kindNumber, most: 8, def: "0", unit: "copies", meaning: "copies of each block, 1 to 8; 0: the pool's"},
+	{key: "put.w", commands: "put", flag: "w", kind: kindNumber, most: 8, def: "0", unit: "copies", meaning: "synced copies to wait for; 0: the pool's write quorum"},
 	{key: "put.no-resume", commands: "put", flag: "no-resume", kind: kindTruth, def: "false", meaning: "begin anew, even where an earlier try was interrupted"},
 	{key: "put.chunk", commands: "put", flag: "chunk", kind: kindText, meaning: "how to cut the file", later: true},
 	{key: "put.ttl", commands: "put", flag: "ttl", kind: kindDuration, meaning: "when to let go of the file", later: true},
@@ -105,7 +107,7 @@ var settings = []setting{
 	{key: "repair.all", commands: "repair", flag: "all", kind: kindTruth, def: "false", meaning: "everything in the catalogue"},
 	{key: "repair.deep", commands: "repair", flag: "deep", kind: kindTruth, def: "false", meaning: "let every holder prove its bytes"},
 
-	{key: "table.rows", commands: "table", flag: "rows", kind: kindNumber, def: "4", unit: "rows", meaning: "rows to print, from row 0"},
+	{key: "table.rows", commands: "table", flag: "rows", kind: kindNumber, least: 1, most: 64, def: "4", unit: "rows", meaning: "rows to print, from row 0"},
 
 	{key: "dht.sign", commands: "dht put,dht remove", flag: "sign", kind: kindText, meaning: "private key file that names and signs the block, such as DIR/owner.key"},
 	{key: "dht.salt", commands: "dht put,dht remove", flag: "salt", kind: kindText, unit: "up to 64 bytes", meaning: "tells signed blocks of one key apart"},
@@ -114,7 +116,7 @@ var settings = []setting{
 	{key: "dht.any", commands: "dht get", flag: "any", kind: kindTruth, def: "false", meaning: "take the first valid value of a signed block, not the newest"},
 
 	{key: "sim.scenario", commands: "sim", flag: "scenario", kind: kindText, meaning: "scenario to run"},
-	{key: "sim.seeds", commands: "sim,sim overlay", flag: "seeds", kind: kindNumber, def: "1", unit: "runs", meaning: "run so many seeds, from --seed on, and sum up"},
+	{key: "sim.seeds", commands: "sim,sim overlay", flag: "seeds", kind: kindNumber, least: 1, def: "1", unit: "runs", meaning: "run so many seeds, from --seed on, and sum up"},
 	{key: "sim.quick", commands: "sim", flag: "quick", kind: kindTruth, def: "false", meaning: "a smaller run"},
 	{key: "sim.shrink", commands: "sim", flag: "shrink", kind: kindTruth, def: "false", meaning: "reduce a failing run", later: true},
 	{key: "sim.seed", commands: "sim,sim overlay,sim figures", flag: "seed", kind: kindNumber, def: "1", meaning: "seed of all randomness: the same seed gives the same run"},
@@ -122,7 +124,7 @@ var settings = []setting{
 	{key: "sim.out", commands: "sim,sim overlay,sim figures", flag: "out", kind: kindText, meaning: "folder to write the result to, as JSON and as text"},
 	{key: "sim.trace", commands: "sim overlay", flag: "trace", kind: kindText, meaning: "file to write every trace event to"},
 	{key: "sim.engine", commands: "sim overlay", flag: "engine", kind: kindText, def: "pastry", meaning: "routing overlay"},
-	{key: "sim.nodes", commands: "sim overlay", flag: "nodes", kind: kindNumber, def: "1000", unit: "nodes", meaning: "nodes in the mean"},
+	{key: "sim.nodes", commands: "sim overlay", flag: "nodes", kind: kindNumber, least: 1, def: "1000", unit: "nodes", meaning: "nodes in the mean"},
 	{key: "sim.topology", commands: "sim overlay", flag: "topology", kind: kindText, def: "sphere", meaning: "delays between nodes: sphere (150 ms antipodal) or lan"},
 	{key: "sim.churn", commands: "sim overlay", flag: "churn", kind: kindText, def: "poisson:30m", meaning: "comings and goings: none, or poisson and the mean session"},
 	{key: "sim.loss", commands: "sim overlay", flag: "loss", kind: kindShare, def: "0.05", unit: "0 to 0.5", meaning: "share of messages lost"},

@@ -101,8 +101,15 @@ func checkDisk(_ context.Context, s *Service, _ node.View) api.Check {
 			Fix:    "check the disk (dmesg, smartctl) and replace it if it fails; the copies are fetched anew from the others",
 		}
 	}
-	if u.Free < u.Limit/20 {
+	over := overGranted(u)
+	if over != "" {
+		detail += "; " + over
+	}
+	if u.Free < room(u)/20 {
 		return api.Check{Detail: detail, Fix: "raise --limit, free space on the file system, or add a member"}
+	}
+	if over != "" { // a warning: OK, and yet with a Fix
+		return api.Check{OK: true, Detail: detail, Fix: "free space on the file system, or lower --limit"}
 	}
 	return api.Check{OK: true, Detail: detail}
 }

@@ -104,7 +104,8 @@ func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 			w = append(w, fmt.Sprintf("%s has no room for more blocks (%s of %s used%s)", v.Called(m.Member), size(m.Usage.Used), size(m.Usage.Limit), strangers(m.Usage)))
 		}
 	}
-	for _, own := range []string{noRoom(s.n.Usage()), badBlocks(s.n.BadBlocks())} {
+	u := s.n.Usage()
+	for _, own := range []string{noRoom(u), overGranted(u), badBlocks(s.n.BadBlocks())} {
 		if own != "" {
 			w = append(w, own)
 		}
@@ -136,6 +137,20 @@ func noRoom(u store.Usage) string {
 	}
 	return fmt.Sprintf("this node's store is full: %s of %s used: raise --limit, remove files, or add a member", size(u.Used), size(u.Limit))
 }
+
+// OverGranted warns of a limit that the file system has no room for; empty: it has.
+func OverGranted(n *node.Node) string { return overGranted(n.Usage()) }
+
+func overGranted(u store.Usage) string {
+	if u.Free == 0 || strangers(u) == "" { // noRoom has the full ones
+		return ""
+	}
+	return fmt.Sprintf("this node's limit is %s, but its disk has only %s free: it takes at most that, unless more is freed",
+		size(u.Limit), size(u.Free+u.Reserve))
+}
+
+// room is what a store may hold in all, by its limit and by its file system.
+func room(u store.Usage) int64 { return min(u.Limit, u.Used+u.Free+u.Reserve) }
 
 // strangers says so if a store is bounded by its file system, not by its limit.
 func strangers(u store.Usage) string {
