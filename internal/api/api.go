@@ -51,9 +51,9 @@ const (
 	keptJobs   = 64  // ended jobs remembered
 	maxDepth   = 16  // nesting of a JSON body
 	eventEvery = 200 * time.Millisecond
-	jobWait    = 5 * time.Second  // how long events wait for a job to begin
-	drainTime  = 3 * time.Second  // how long Serve lets requests finish
-	headerTime = 10 * time.Second // for a request's header to arrive
+	jobWait    = 5 * time.Second        // how long events wait for a job to begin
+	drainTime  = 3 * time.Second        // how long Serve lets requests finish
+	headerTime = 10 * time.Second       // for a request's header to arrive
 	answerTime = 250 * time.Millisecond // of a client's timeout, for the node's answer that time is up
 	idleTime   = 2 * time.Minute
 )

@@ -273,7 +273,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%+v: twice or without a meaning", s)
 		}
 		keys[s.key], envs[s.env()] = true, true
-		if err := s.kind.check(s.def); err != nil {
+		if err := s.check(s.def); err != nil {
 			t.Errorf("%s: default: %v", s.key, err)
 		}
 	}

@@ -50,22 +50,31 @@ func (v *value) Type() string {
 }
 
 func (v *value) Set(text string) error {
-	if err := v.s.kind.check(text); err != nil {
+	if err := v.s.check(text); err != nil {
 		return err
 	}
 	v.text = text
 	return nil
 }
 
-func (k kind) check(text string) error {
-	if text == "" {
+func (s setting) check(text string) error {
+	if text == "" && s.least == 0 {
 		return nil
 	}
 	var err error
-	switch k {
+	switch s.kind {
 	case kindNumber:
-		if _, err = strconv.ParseUint(text, 10, 63); err != nil {
-			return fmt.Errorf("%q is not a whole number", text)
+		most := s.most
+		if most == 0 {
+			most = math.MaxInt64
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		switch {
+		case err == nil && n >= s.least && n <= most:
+		case s.most == 0:
+			return fmt.Errorf("%q is not a whole number from %d up", text, s.least)
+		default:
+			return fmt.Errorf("%q is not a whole number from %d to %d", text, s.least, most)
 		}
 	case kindShare:
 		if f, err := strconv.ParseFloat(text, 64); err != nil || math.IsNaN(f) || f < 0 {

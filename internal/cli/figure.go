@@ -31,9 +31,6 @@ about log16 N rows have entries.`,
 			atoll table --rows 8`,
 	}, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 		rows := int(number(cmd, "rows"))
-		if rows < 1 || rows > id.Digits {
-			return usage(cmd, "--rows must be 1 to %d", id.Digits)
-		}
 		v, err := a.node().Table(ctx)
 		if err != nil {
 			return err

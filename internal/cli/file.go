@@ -43,8 +43,6 @@ What others have stored already is not sent twice, unless --unique is given.`,
 			K: int(number(cmd, "k")), W: int(number(cmd, "w")), NoResume: truth(cmd, "no-resume"),
 		}
 		switch {
-		case p.K > 8 || p.W > 8:
-			return usage(cmd, "--k and --w must be 0 to 8")
 		case p.K > 0 && p.W > p.K:
 			return usage(cmd, "--w asks for more copies than --k")
 		case p.Unique && p.Clear:
@@ -405,9 +403,10 @@ func (a *app) rmCmd() *cobra.Command {
 		Short: "Remove a file",
 		Args:  cobra.ExactArgs(1),
 		Long: `
-Rm removes a file that this member has put: by its link, or by its name in the
-catalogue if one file only has it, or by the first digits of its GUID. Blocks that other files or owners keep stay.
-A copy on a machine that is away may be read there until it is back.`,
+Rm removes a file that this member has put: by its link, by its name in the
+catalogue if one file only has it, or by the first digits of its GUID. Blocks
+that other files or owners keep stay. A copy on a machine that is away may be
+read there until it is back.`,
 		Example: `
 			atoll rm report.pdf
 			atoll rm - < link.txt`,

@@ -40,8 +40,6 @@ Settings may stand in DIR/atoll.toml; docs/config.md lists them.`,
 		}
 		o := UpOptions{NodeOptions: node, Pool: str(cmd, "pool"), K: int(number(cmd, "k")), Overlay: str(cmd, "overlay")}
 		switch {
-		case o.K < 1 || o.K > 8:
-			return usage(cmd, "--k must be 1 to 8")
 		case o.Overlay == "tapestry":
 			return notBuilt("--overlay tapestry")
 		case o.Overlay != "pastry":
@@ -105,8 +103,6 @@ func (a *app) nodeOptions(cmd *cobra.Command) (NodeOptions, error) {
 		Limit: bytesOf(cmd, "limit"), Preset: str(cmd, "preset"), Grace: duration(cmd, "grace"),
 	}
 	switch {
-	case o.Nodes < 1 || o.Nodes > 256:
-		return o, usage(cmd, "--nodes must be 1 to 256")
 	case o.Preset != "lan" && o.Preset != "wan":
 		return o, usage(cmd, "--preset must be lan or wan")
 	case o.Limit != 0 && o.Limit < 256<<20:

@@ -58,8 +58,6 @@ you want in.`,
 		switch {
 		case r.Role != "member" && r.Role != "admin":
 			return usage(cmd, "--role must be member or admin")
-		case r.Uses < 1 || r.Uses > 1000:
-			return usage(cmd, "--uses must be 1 to 1000")
 		case r.TTLS < 1:
 			return usage(cmd, "--ttl must be at least 1s")
 		}

@@ -1,6 +1,10 @@
 package cli
 
-import "strings"
+import (
+	"strings"
+
+	"atoll.example/atoll/internal/id"
+)
 
 // kind is what a setting's text must look like.
 type kind string
@@ -23,8 +27,8 @@ type setting struct {
 	flag     string
 	short    string
 	kind     kind
-	most     int64  // of a number, the greatest; 0: none
 	least    int64  // of a number, the smallest
+	most     int64  // of a number, the greatest; 0: no bound
 	def      string // as one would write it; empty where the meaning says what happens
 	unit     string
 	meaning  string
@@ -107,7 +111,7 @@ var settings = []setting{
 	{key: "repair.all", commands: "repair", flag: "all", kind: kindTruth, def: "false", meaning: "everything in the catalogue"},
 	{key: "repair.deep", commands: "repair", flag: "deep", kind: kindTruth, def: "false", meaning: "let every holder prove its bytes"},
 
-	{key: "table.rows", commands: "table", flag: "rows", kind: kindNumber, least: 1, most: 64, def: "4", unit: "rows", meaning: "rows to print, from row 0"},
+	{key: "table.rows", commands: "table", flag: "rows", kind: kindNumber, least: 1, most: id.Digits, def: "4", unit: "rows", meaning: "rows to print, from row 0"},
 
 	{key: "dht.sign", commands: "dht put,dht remove", flag: "sign", kind: kindText, meaning: "private key file that names and signs the block, such as DIR/owner.key"},
 	{key: "dht.salt", commands: "dht put,dht remove", flag: "salt", kind: kindText, unit: "up to 64 bytes", meaning: "tells signed blocks of one key apart"},

@@ -128,7 +128,7 @@ func (s *Service) Put(ctx context.Context, p api.PutParams, body io.Reader, repo
 	}
 	return api.PutResult{
 		Older: s.namesakes(done.Name, done.GUID),
-		Link: done.Link.Text(), VerifyLink: done.VerifyLink.Text(), GUID: done.GUID, Size: done.Size,
+		Link:  done.Link.Text(), VerifyLink: done.VerifyLink.Text(), GUID: done.GUID, Size: done.Size,
 		Blocks: done.Blocks, NewBlocks: done.NewBlocks, Resumed: done.Resumed, Holes: done.Holes,
 		Copies: api.Copies{Min: done.Copies.Min, Target: done.Copies.Target},
 		MS:     time.Since(start).Milliseconds(),
