@@ -50,7 +50,8 @@ const (
 )
 
 // addLink takes an admitted stream into service and starts its writer, and
-// its reader if we opened it (else the caller reads).
+// its reader if we opened it (else the caller reads). On error the stream is the
+// caller's to reset.
 func (t *Transport) addLink(conn network.Conn, s *stream, h *id.Handle, opener bool, rtt time.Duration) (*link, error) {
 	cs := t.connOf(conn)
 	if cs == nil {
@@ -271,10 +272,11 @@ func (p *remote) takeTurn(l *link) *id.Handle {
 		return p.speaker(l)
 	}
 	if old != nil && old != l && !old.movedOn && old.h.Epoch >= l.h.Epoch {
+		moved := old.moved
 		p.mu.Unlock()
 		timer := time.NewTimer(turnTime)
 		select {
-		case <-old.moved:
+		case <-moved:
 		case <-timer.C:
 		case <-l.done:
 			timer.Stop()
