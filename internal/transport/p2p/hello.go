@@ -156,7 +156,11 @@ func (t *Transport) shake(ctx context.Context, conn network.Conn) (*link, error)
 		_ = s.Reset()
 		return nil, err
 	}
-	return t.addLink(conn, s, h, true, rtt)
+	l, err := t.addLink(conn, s, h, true, rtt)
+	if err != nil {
+		_ = s.Reset()
+	}
+	return l, err
 }
 
 func (t *Transport) shakeOn(s *stream, key [32]byte, hello []byte) (*id.Handle, time.Duration, error) {
