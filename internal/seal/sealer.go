@@ -34,9 +34,6 @@ func NewSealer(s Secret) *Sealer {
 // for data, zero keys.
 func NewClearSealer() *Sealer { return &Sealer{verify: newDeriver(verifyContext), clear: true} }
 
-// Clear reports whether the blocks of this Sealer are clear.
-func (s *Sealer) Clear() bool { return s.clear }
-
 // Data makes a data block of plain, which it does not keep. Equal secret,
 // plain and salt give the same block.
 func (s *Sealer) Data(plain []byte, salt uint8) (block []byte, r ReadKey, err error) {
