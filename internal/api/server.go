@@ -84,28 +84,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.flight.Add(-1)
-	r, cancel, err := timed(r)
+	ctx, cancel, err := timed(r)
 	if err == nil {
 		defer cancel()
-		err = s.handle(w, r)
+		err = s.handle(w, r.WithContext(ctx))
 	}
 	if err != nil {
 		writeError(w, AsError(strings.TrimPrefix(r.URL.Path, "/v1/"), err))
 	}
 }
 
-// timed gives a request the time that its client waits.
-func timed(r *http.Request) (*http.Request, context.CancelFunc, error) {
+// timed is a request's context, which ends when its client waits no longer.
+func timed(r *http.Request) (context.Context, context.CancelFunc, error) {
 	text := r.Header.Get(HeaderTimeout)
 	if text == "" {
-		return r, func() {}, nil
+		return r.Context(), func() {}, nil
 	}
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || ms < 1 {
 		return nil, nil, refuse("%s must be a number of milliseconds, 1 or more", HeaderTimeout)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond)))*time.Millisecond)
-	return r.WithContext(ctx), cancel, nil
+	return ctx, cancel, nil
 }
 
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) error {

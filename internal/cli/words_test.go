@@ -100,3 +100,14 @@ func TestPutWordsOfOneCopy(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
+
+// TestComplainLines: what an error has to say in lines stands in lines, one command
+// each, and nothing of it reaches the terminal unescaped.
+func TestComplainLines(t *testing.T) {
+	var errs strings.Builder
+	a := &app{err: &errs}
+	a.complain(&api.Error{Code: api.BadRequest, Op: "rm", Message: "2 files are named x", Detail: &api.Detail{Text: "atoll rm aaaa  # 1\natoll rm bbbb  # \x1b[2J"}})
+	if want := "atoll: rm: 2 files are named x\n  atoll rm aaaa  # 1\n  atoll rm bbbb  # \\x1b[2J\n"; errs.String() != want {
+		t.Errorf("%q, want %q", errs.String(), want)
+	}
+}

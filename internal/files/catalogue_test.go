@@ -2,6 +2,7 @@ package files
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -158,7 +159,8 @@ func TestCatalogueListAndNames(t *testing.T) {
 	if _, err := c.Named("a"); !hasCode(err, "not_found") {
 		t.Error(err)
 	}
-	if _, err := c.Named("b"); !hasCode(err, "bad_request") {
+	var many *AmbiguousError
+	if _, err := c.Named("b"); !hasCode(err, "bad_request") || !errors.As(err, &many) || len(many.Entries) != 2 || strings.Count(many.Detail(), "atoll rm ") != 2 {
 		t.Error(err)
 	}
 }

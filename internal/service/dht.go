@@ -34,7 +34,7 @@ func (s *Service) DHTPut(ctx context.Context, r api.DHTPutRequest) (api.DHTPutRe
 	g := seal.BlockGUID(block)
 	done, err := s.n.PutBlock(ctx, g, block, rawClaim, node.PutOptions{})
 	if err != nil {
-		return api.DHTPutResult{}, err
+		return api.DHTPutResult{}, s.late("dht put", s.n.Pool().K, 0, err)
 	}
 	return api.DHTPutResult{GUID: g, Receipts: receipts(done.Receipts)}, nil
 }
@@ -91,7 +91,11 @@ func (s *Service) putSigned(ctx context.Context, v *api.SignedValue, removed boo
 	rec.SignWith(key.Sign)
 	done, err := node.Command[dht.PutDone](ctx, s.n, dht.PutSignedCmd{Rec: rec, CAS: v.CAS}, nil)
 	if err != nil {
-		return api.DHTPutResult{}, err
+		op := "dht put"
+		if removed {
+			op = "dht remove"
+		}
+		return api.DHTPutResult{}, s.late(op, s.n.Pool().K, 0, err)
 	}
 	return api.DHTPutResult{GUID: rec.GUID(), Seq: rec.Seq, Receipts: receipts(done.Receipts)}, nil
 }
@@ -139,7 +143,7 @@ func (s *Service) DHTRemove(ctx context.Context, r api.DHTRemoveRequest) (api.DH
 	}
 	done, err := s.n.RemoveBlock(ctx, r.GUID, rawClaim)
 	if err != nil {
-		return api.DHTRemoveResult{}, err
+		return api.DHTRemoveResult{}, s.late("dht remove", s.n.Pool().K, 0, err)
 	}
 	return api.DHTRemoveResult{Receipts: receipts(done.Receipts), KeptByOthers: done.KeptByOthers}, nil
 }

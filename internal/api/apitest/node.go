@@ -210,8 +210,17 @@ func (n *Node) Put(ctx context.Context, p api.PutParams, body io.Reader, report 
 		return api.PutResult{}, err
 	}
 	f := n.Add(p.Name, data, p.Clear)
+	var older []id.GUID
+	n.mu.Lock()
+	for _, o := range n.files {
+		if o.Name == f.Name && o != f {
+			older = append(older, o.guid)
+		}
+	}
+	n.mu.Unlock()
 	return api.PutResult{
-		Link: f.Link, VerifyLink: strings.Replace(f.Link, ":r1:", ":v1:", 1), GUID: f.guid, Size: f.Size,
+		Older: older,
+		Link:  f.Link, VerifyLink: strings.Replace(f.Link, ":r1:", ":v1:", 1), GUID: f.guid, Size: f.Size,
 		Blocks: 2, NewBlocks: 2, Copies: api.Copies{Min: 2, Target: 3}, MS: 12,
 	}, nil
 }
@@ -521,7 +530,7 @@ func (n *Node) Events(ctx context.Context, emit func(api.TraceEvent) error) erro
 func (n *Node) Metrics() prometheus.Gatherer { return n.Registry }
 
 // Serve serves n on dir's socket and returns a function that ends it.
-func Serve(n *Node, dir string) (stop func() error, err error) {
+func Serve(n api.Node, dir string) (stop func() error, err error) {
 	l, err := api.Listen(dir)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,106 @@
+package service
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/id"
+)
+
+// TestLate: a change that runs out of time below the write quorum says so, names who
+// is away, and that the same again goes on; with all members there it says the rest.
+func TestLate(t *testing.T) {
+	p := startPool(t, 3)
+	s := p.services[0]
+	path, _ := randomFile(t, 2<<20, 5)
+	kept, err := s.Put(context.Background(), api.PutParams{Path: path, Size: -1}, nil, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.late("put", 3, 0, context.DeadlineExceeded); api.AsError("put", err).Code != api.Deadline || !strings.Contains(err.Error(), "same put again") {
+		t.Errorf("with all there: %v", err)
+	}
+	if err := s.late("put", 3, 0, context.Canceled); err != context.Canceled {
+		t.Errorf("another error: %v", err)
+	}
+	for _, n := range p.nodes[1:] {
+		n.Close()
+	}
+	until(t, "the others to be taken for gone", func() bool {
+		v, err := p.nodes[0].View()
+		return err == nil && alone(v)
+	})
+	soon := func() context.Context {
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("neap"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, put := s.Put(soon(), api.PutParams{Path: other, Size: -1}, nil, quiet)
+	_, rm := s.Rm(soon(), api.LinkRequest{Link: kept.Link})
+	_, raw := s.DHTPut(soon(), api.DHTPutRequest{Raw: []byte("neap")})
+	for op, err := range map[string]error{"put": put, "rm": rm, "dht put": raw} {
+		if err == nil {
+			t.Errorf("%s: done by one of three", op)
+			continue
+		}
+		e := api.AsError(op, err)
+		if e.Code != api.NoQuorum || e.Exit() != api.ExitUnavailable || e.Detail == nil || len(e.Detail.Nodes) != 2 || !e.Retry {
+			t.Errorf("%s: %+v", op, e)
+		}
+		for _, want := range []string{"it takes 2 members, and 1 of 3 are within reach", "n1", "n2", "nothing that was acknowledged is lost", "the same " + op + " again goes on from there"} {
+			if !strings.Contains(e.Message, want) {
+				t.Errorf("%s: %q lacks %q", op, e.Message, want)
+			}
+		}
+	}
+}
+
+// TestNamesakes: a second file of a name says that there is an older one, its removal
+// by name alone is refused with a command for each, and that command works.
+func TestNamesakes(t *testing.T) {
+	ctx := context.Background()
+	p := startPool(t, 1)
+	s := p.services[0]
+	path, _ := randomFile(t, 10, 1)
+	first, err := s.Put(ctx, api.PutParams{Path: path, Size: -1, Name: "x"}, nil, quiet)
+	if err != nil || first.Older != nil {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	second, err := s.Put(ctx, api.PutParams{Path: path, Size: -1, Name: "x"}, nil, quiet)
+	if err != nil || len(second.Older) != 1 || second.Older[0] != first.GUID {
+		t.Fatalf("older than the second: %v, %v", second.Older, err)
+	}
+	_, err = s.Rm(ctx, api.LinkRequest{Link: "x"})
+	if err == nil {
+		t.Fatal("one of two was removed")
+	}
+	e := api.AsError("rm", err)
+	if e.Code != api.BadRequest || e.Detail == nil {
+		t.Fatalf("%+v", e)
+	}
+	lines := strings.Split(e.Detail.Text, "\n")
+	if len(lines) != 2 {
+		t.Fatalf("%q", lines)
+	}
+	for i, g := range []id.GUID{first.GUID, second.GUID} {
+		command, note, _ := strings.Cut(lines[i], "  # ")
+		if command != "atoll rm "+g.Short() || !strings.HasSuffix(note, ", 10 bytes") {
+			t.Errorf("%q", lines[i])
+		}
+	}
+	if _, err := s.Rm(ctx, api.LinkRequest{Link: first.GUID.Short()}); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := s.Ls(ctx, ""); err != nil || len(left.Files) != 1 || left.Files[0].GUID != second.GUID {
+		t.Errorf("left: %+v, %v", left, err)
+	}
+}
