@@ -101,15 +101,17 @@ func checkDisk(_ context.Context, s *Service, _ node.View) api.Check {
 			Fix:    "check the disk (dmesg, smartctl) and replace it if it fails; the copies are fetched anew from the others",
 		}
 	}
-	over := overGranted(u)
+	fix := "raise --limit, free space on the file system, or add a member"
+	over := OverGranted(s.n)
 	if over != "" {
-		detail += "; " + over
+		detail, fix = detail+"; "+over, "free space on the file system, or lower --limit"
 	}
+	// A limit above what there is is a warning, OK and yet with a Fix, as long as there is room.
 	if u.Free < room(u)/20 {
-		return api.Check{Detail: detail, Fix: "raise --limit, free space on the file system, or add a member"}
+		return api.Check{Detail: detail, Fix: fix}
 	}
-	if over != "" { // a warning: OK, and yet with a Fix
-		return api.Check{OK: true, Detail: detail, Fix: "free space on the file system, or lower --limit"}
+	if over != "" {
+		return api.Check{OK: true, Detail: detail, Fix: fix}
 	}
 	return api.Check{OK: true, Detail: detail}
 }

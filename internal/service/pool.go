@@ -133,20 +133,27 @@ func noRoom(u store.Usage) string {
 	case u.Free > 0:
 		return ""
 	case strangers(u) != "":
-		return fmt.Sprintf("this node's disk is full: %s of %s used, but other files fill its file system: make room there", size(u.Used), size(u.Limit))
+		return fmt.Sprintf("this node takes no more blocks: %s of %s used, but other files fill its file system, and what is free is no more than the %s that this limit keeps in reserve: make room there, or lower --limit",
+			size(u.Used), size(u.Limit), size(u.Reserve))
 	}
 	return fmt.Sprintf("this node's store is full: %s of %s used: raise --limit, remove files, or add a member", size(u.Used), size(u.Limit))
 }
 
 // OverGranted warns of a limit that the file system has no room for; empty: it has.
-func OverGranted(n *node.Node) string { return overGranted(n.Usage()) }
+func OverGranted(n *node.Node) string {
+	u := n.Usage()
+	if u.Free == 0 && strangers(u) != "" {
+		return noRoom(u)
+	}
+	return overGranted(u)
+}
 
 func overGranted(u store.Usage) string {
-	if u.Free == 0 || strangers(u) == "" { // noRoom has the full ones
+	if u.Free == 0 || strangers(u) == "" { // noRoom tells of the full ones
 		return ""
 	}
-	return fmt.Sprintf("this node's limit is %s, but its disk has only %s free: it takes at most that, unless more is freed",
-		size(u.Limit), size(u.Free+u.Reserve))
+	return fmt.Sprintf("this node's limit is %s, but its disk has only %s free, %s of them kept in reserve: it takes at most %s more, unless space is freed",
+		size(u.Limit), size(u.Free+u.Reserve), size(u.Reserve), size(u.Free))
 }
 
 // room is what a store may hold in all, by its limit and by its file system.

@@ -42,6 +42,47 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
+// TestOverGranted: a limit above what the file system has is told, with what there
+// is, and to the doctor no fault as long as there is room.
+func TestOverGranted(t *testing.T) {
+	const gib = 1 << 30
+	for _, c := range []struct {
+		u    store.Usage
+		want string
+		room int64
+	}{
+		{store.Usage{Limit: 1000 * gib, Used: 10 * gib, Reserve: 50 * gib, Free: 50 * gib}, "limit is 1000.0 GiB, but its disk has only 100.0 GiB free, 50.0 GiB of them kept in reserve: it takes at most 50.0 GiB more", 110 * gib},
+		{store.Usage{Limit: 100 * gib, Used: 10 * gib, Reserve: 5 * gib, Free: 85 * gib}, "", 100 * gib},
+		{store.Usage{Limit: 100 * gib, Used: 10 * gib, Reserve: 5 * gib}, "", 15 * gib}, // noRoom tells of it
+	} {
+		if got := overGranted(c.u); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %q", c.u, got)
+		}
+		if got := room(c.u); got != c.room {
+			t.Errorf("%+v: room for %d, want %d", c.u, got, c.room)
+		}
+	}
+	ctx := context.Background()
+	n, err := node.Create(ctx, node.Config{
+		Dir: filepath.Join(t.TempDir(), "n"), Name: "n", Loopback: true, NoQUIC: true, NoRelay: true, Preset: node.Local, Limit: 1 << 60,
+	}, node.PoolParams{Name: "test", K: 3, Overlay: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(n, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(); n.Close() })
+	// The reserve of such a limit is more than any disk has.
+	if c := checkDisk(ctx, s, node.View{}); c.OK || !strings.Contains(c.Detail, "takes no more blocks") || !strings.Contains(c.Fix, "lower --limit") {
+		t.Errorf("doctor: %+v", c)
+	}
+	if st, err := s.Status(ctx); err != nil || !strings.Contains(strings.Join(st.Warnings, "; "), "that this limit keeps in reserve") || OverGranted(n) == "" {
+		t.Errorf("status: %q, %v", st.Warnings, err)
+	}
+}
+
 // TestRottenDisk: a node whose disk gives back wrong bytes says so in its log, in
 // its status and to the doctor.
 func TestRottenDisk(t *testing.T) {
