@@ -47,8 +47,6 @@ type Config struct {
 	// Limit is what the store may take, in bytes; default 80 % of what is
 	// free at the first start, later what was granted last.
 	Limit int64
-	// AcceptDisk starts on a store that stopped after a disk error.
-	AcceptDisk bool
 
 	// Preset is lan (default), wan or local: heartbeats of 5, 75 and 1 s.
 	Preset Preset

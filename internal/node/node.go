@@ -206,11 +206,9 @@ func agent(version string) string {
 func (n *Node) openStore() error {
 	pool := n.who.pool.ID()
 	var err error
-	n.st, err = diskstore.Open(n.home.path(storeDir), diskstore.Options{
-		Limit: n.cfg.Limit, Pool: pool[:8], AcceptFailed: n.cfg.AcceptDisk,
-	})
+	n.st, err = diskstore.Open(n.home.path(storeDir), diskstore.Options{Limit: n.cfg.Limit, Pool: pool[:8]})
 	if errors.Is(err, diskstore.ErrNotAccepted) {
-		return fmt.Errorf("%w: %w; check the disk, then start once with: atoll doctor --accept-disk", ErrFailed, err)
+		return fmt.Errorf("%w: %w; check the disk, then run: atoll doctor --accept-disk", ErrFailed, err)
 	}
 	if errors.Is(err, diskstore.ErrDamaged) {
 		return fmt.Errorf("%w: %w; check the disk, then run: atoll doctor --accept-disk, which sets the store aside; the next start fetches the copies anew from the others", ErrDamaged, err)
