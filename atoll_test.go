@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,5 +74,51 @@ func TestErrorsHaveCodes(t *testing.T) {
 	}
 	if s := link.String(); strings.Contains(s, link.Text()[20:]) {
 		t.Errorf("a link prints as itself: %s", s)
+	}
+}
+
+// TestEndsOfThings: a file put by its path, a GUID as text, and the end of a signed
+// block.
+func TestEndsOfThings(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	n, err := atoll.Create(ctx, atoll.Options{Dir: filepath.Join(dir, "a"), Loopback: true, Limit: 256 << 20}, atoll.Pool{Name: "ends"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	path := filepath.Join(dir, "tides.txt")
+	if err := os.WriteFile(path, []byte("high water 04:12"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link, err := n.PutFile(ctx, path, atoll.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	if f, err := n.Get(ctx, link, &got); err != nil || f.Name != "tides.txt" || got.String() != "high water 04:12" {
+		t.Errorf("%+v, %q, %v", f, got.String(), err)
+	}
+	g, _, err := n.PutSigned(ctx, atoll.Signed{Salt: []byte("tide"), Value: []byte("high")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := atoll.ParseGUID(g.String()); err != nil || again != g {
+		t.Errorf("%s read back: %s, %v", g, again, err)
+	}
+	if _, err := atoll.ParseGUID(g.String()[1:]); err == nil {
+		t.Error("63 digits are a GUID")
+	}
+	if err := n.RemoveSigned(ctx, g, []byte("tide")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.GetSigned(ctx, g); atoll.Code(err) != "removed" {
+		t.Errorf("a signed block that was removed: %v", err)
+	}
+	select {
+	case <-n.Failed():
+		t.Error(n.Err())
+	default:
 	}
 }
