@@ -57,7 +57,7 @@ func (a *app) complain(e *api.Error) {
 	}
 	switch {
 	case e.Code == api.NoQuorum && e.Op == "put":
-		fmt.Fprintf(a.err, "  Wait for the silent members, exclude those that will not return (atoll revoke GUID), or take the risk of fewer copies for this file (--w 1). The same put again goes on from there.\n")
+		fmt.Fprintf(a.err, "  Wait for the silent members, exclude those that will not return (atoll revoke GUID), or take the risk of fewer copies for this file (--w 1). Then the same put again goes on where it was.\n")
 	case e.AfterMS > 0:
 		fmt.Fprintf(a.err, "  Try again in %s.\n", seconds(float64(e.AfterMS)/1000))
 	}

@@ -47,7 +47,7 @@ func (s *Service) late(op string, k, need int, err error) error {
 	if more := len(away) - len(names); more > 0 {
 		names = append(names, fmt.Sprintf("%d more", more))
 	}
-	e := api.Errorf(api.NoQuorum, op, "", "not done in time: it takes %d members, and %d of %d are within reach; no word from %s; %s",
+	e := api.Errorf(api.NoQuorum, op, "", "not done in time: it takes %d members within reach, this node included, and finds %d of %d; no word from %s; %s",
 		need, within, v.Members, strings.Join(names, ", "), kept)
 	e.Detail = &api.Detail{Nodes: away}
 	return e

@@ -56,7 +56,7 @@ func TestLate(t *testing.T) {
 		if e.Code != api.NoQuorum || e.Exit() != api.ExitUnavailable || e.Detail == nil || len(e.Detail.Nodes) != 2 || !e.Retry {
 			t.Errorf("%s: %+v", op, e)
 		}
-		for _, want := range []string{"it takes 2 members, and 1 of 3 are within reach", "n1", "n2", "nothing that was acknowledged is lost", "the same " + op + " again goes on from there"} {
+		for _, want := range []string{"it takes 2 members within reach, this node included, and finds 1 of 3", "n1", "n2", "nothing that was acknowledged is lost", "the same " + op + " again goes on from there"} {
 			if !strings.Contains(e.Message, want) {
 				t.Errorf("%s: %q lacks %q", op, e.Message, want)
 			}

@@ -133,7 +133,7 @@ func noRoom(u store.Usage) string {
 	case u.Free > 0:
 		return ""
 	case strangers(u) != "":
-		return fmt.Sprintf("this node takes no more blocks: %s of %s used, but other files fill its file system, and what is free is no more than the %s that this limit keeps in reserve: make room there, or lower --limit",
+		return fmt.Sprintf("this node takes no more blocks: %s of %s used, but its file system has no more free than the %s that this limit keeps in reserve: make room there, or lower --limit",
 			size(u.Used), size(u.Limit), size(u.Reserve))
 	}
 	return fmt.Sprintf("this node's store is full: %s of %s used: raise --limit, remove files, or add a member", size(u.Used), size(u.Limit))
@@ -162,7 +162,7 @@ func room(u store.Usage) int64 { return min(u.Limit, u.Used+u.Free+u.Reserve) }
 // strangers says so if a store is bounded by its file system, not by its limit.
 func strangers(u store.Usage) string {
 	if u.Free < u.Limit-u.Used-u.Reserve {
-		return "; other files fill its file system"
+		return "; its file system has less free than its limit"
 	}
 	return ""
 }

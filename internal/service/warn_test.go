@@ -27,7 +27,7 @@ func TestNoRoom(t *testing.T) {
 		{"half full", store.Usage{Limit: 1000, Used: 500, Reserve: 100, Free: 400}, "", false},
 		{"nearly full by others", store.Usage{Limit: 1000, Used: 500, Reserve: 100, Free: 1}, "", true},
 		{"full", store.Usage{Limit: 1000, Used: 950, Reserve: 100}, "raise --limit", false},
-		{"full by others", store.Usage{Limit: 1000, Used: 76, Reserve: 100}, "other files fill its file system", true},
+		{"full by others", store.Usage{Limit: 1000, Used: 76, Reserve: 100}, "its file system has no more free", true},
 	} {
 		if w := noRoom(c.u); (w == "") != (c.want == "") || !strings.Contains(w, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, w, c.want)
