@@ -289,7 +289,7 @@ func (d *demonstration) lose(ctx context.Context, link string) error {
 	var names string
 	for i := range d.nodes {
 		if d.dead[i] {
-			d.nodes[i].Kill()
+			d.nodes[i].Close()
 			if names != "" {
 				names += " and"
 			}

@@ -505,11 +505,8 @@ func (n *Node) Router(f func(now machine.Time, r kbr.Router)) error {
 	})
 }
 
-// Kill stops the node as a power cut would, without a word to the others. The
-// folder can be opened again.
-func (n *Node) Kill() { n.Close() }
-
-// Close stops the node: what was acknowledged is on disk already.
+// Close stops the node without a word to the others, as a power cut would: what
+// was acknowledged is on disk already. The folder can be opened again.
 func (n *Node) Close() {
 	n.closeOnce.Do(func() {
 		if n.loop != nil {
