@@ -78,7 +78,7 @@ func (s setting) check(text string) error {
 		}
 	case kindShare:
 		if f, err := strconv.ParseFloat(text, 64); err != nil || math.IsNaN(f) || f < 0 {
-			return fmt.Errorf("%q is not a number", text)
+			return fmt.Errorf("%q is not a number from 0 up", text)
 		}
 	case kindTruth:
 		if _, err = strconv.ParseBool(text); err != nil {

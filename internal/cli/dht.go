@@ -54,7 +54,7 @@ func (a *app) signed(cmd *cobra.Command) (*api.SignedValue, error) {
 	if cas != "" {
 		n, err := strconv.ParseUint(cas, 10, 64)
 		if err != nil {
-			return nil, usage(cmd, "--cas: %q is not a whole number", cas)
+			return nil, usage(cmd, "--cas: %q is not a whole number from 0 up", cas)
 		}
 		v.CAS = &n
 	}

@@ -3,6 +3,8 @@ package service
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -44,6 +46,24 @@ func TestUnnamed(t *testing.T) {
 	_, err := s.Put(ctx, api.PutParams{Size: -1, K: 5, W: 5}, strings.NewReader("x"), quiet)
 	if err == nil || api.AsError("put", err).Code != api.BadRequest || !strings.Contains(err.Error(), "the pool has 2 members") {
 		t.Errorf("a put that can never be synced so often: %v", err)
+	}
+}
+
+// TestDeceptiveNames: neither a name that is given nor that of the path may turn
+// what a terminal shows.
+func TestDeceptiveNames(t *testing.T) {
+	s := startPool(t, 1).services[0]
+	path := filepath.Join(t.TempDir(), "a\x1b[2Jb")
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []api.PutParams{{Path: path, Size: -1}, {Path: path, Name: "a\u202eb", Size: -1}} {
+		if _, err := s.Put(t.Context(), p, nil, quiet); err == nil || api.AsError("put", err).Code != api.BadRequest {
+			t.Errorf("%q: %v", p.Name, err)
+		}
+	}
+	if _, err := s.Put(t.Context(), api.PutParams{Path: path, Name: "ab", Size: -1}, nil, quiet); err != nil {
+		t.Error(err)
 	}
 }
 

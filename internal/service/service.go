@@ -118,6 +118,15 @@ func (s *Service) Put(ctx context.Context, p api.PutParams, body io.Reader, repo
 			return api.PutResult{}, api.Errorf(api.BadRequest, "put", "", "w is %d, but the pool has %s: lower w, or add members first", p.W, members(v.Members))
 		}
 	}
+	name := p.Name
+	if name == "" && p.Path != "" {
+		name = filepath.Base(p.Path)
+	}
+	if name != "" {
+		if err := api.CheckName(name); err != nil {
+			return api.PutResult{}, api.Errorf(api.BadRequest, "put", p.Path, "%w: name it otherwise", err)
+		}
+	}
 	done, err := s.files.PutFile(ctx, r)
 	if err != nil {
 		k := p.K
