@@ -205,7 +205,11 @@ func (op *clientGet) watch(p *peer, a *ask) {
 			}
 			op.next()
 			if op.alarm == 0 && op.open > 0 && !op.ended {
-				op.alarm = n.later(max(op.deadline.Sub(n.now), 1), func() {
+				wait := op.deadline.Sub(n.now)
+				if op.removed > 0 { // there is hardly anything to wait for
+					wait = min(wait, n.cfg.ClientTimeout)
+				}
+				op.alarm = n.later(max(wait, 1), func() {
 					op.alarm = 0
 					op.conclude()
 				})
@@ -321,7 +325,8 @@ func (op *clientGet) close() {
 }
 
 // conclude applies the rule of not_found: the whole set and the deniers said
-// "absent". Anything less is unavailable. If one of them knows that the owners have removed the block, that is the answer.
+// "absent". Anything less is unavailable. If one of them knows that the owners
+// have removed the block, that is the answer.
 func (op *clientGet) conclude() {
 	n := op.n
 	if op.ended {
@@ -380,6 +385,7 @@ func (op *clientGet) fail(code string) {
 		r.Stamp = op.removed
 	}
 	if code == CodeUnavailable {
+		r.Removed = op.removed > 0
 		var ps []*peer
 		for p, a := range op.asked {
 			if !a.done || a.state == unsynced {

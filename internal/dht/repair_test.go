@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -525,5 +526,29 @@ func TestRemovedBeforeNewcomerHasIt(t *testing.T) {
 	w.run(20 * machine.Second)
 	for i, b := range bs {
 		w.getErr(w.nodes[i%4], b, ErrRemoved)
+	}
+}
+
+// While one member of the set is silent, the others' word that a block was
+// removed is no proof, but it is told, and soon.
+func TestRemovedWhileOneIsSilent(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(3)
+	b := block(1, 4000)
+	w.put(w.nodes[0], b)
+	w.run(machine.Second)
+	if _, err := w.do(w.nodes[0], w.removeCmd(b, 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.run(machine.Second)
+	w.kill(w.nodes[2])
+	start := w.net.Now
+	_, err := w.do(w.nodes[1], GetCmd{GUIDOf(b)})
+	var r *Refusal
+	if !errors.As(err, &r) || r.Code != CodeUnavailable || !r.Removed || !slices.Equal(r.Nodes, []id.GUID{w.nodes[2].h.GUID}) {
+		t.Fatalf("%v", err)
+	}
+	if took := w.net.Now.Sub(start); took > 10*machine.Second {
+		t.Errorf("told after %v", took)
 	}
 }
