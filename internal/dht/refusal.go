@@ -63,7 +63,7 @@ type Refusal struct {
 	Nodes    []id.GUID // no_quorum, unavailable: who was silent; full: the fullest
 	Stamp    uint64    // removed: the tombstone's stamp; clock: the replica's; stale_seq, cas: the stored seq
 	Detail   string
-	Removed  bool // unavailable: those within reach know that it was removed
+	Removed  bool      // unavailable: those within reach know that it was removed
 	Receipts []Receipt // no_quorum: what was reached all the same
 }
 
