@@ -55,34 +55,42 @@ func (n *Node) view(key id.GUID, k int) (set, rest []*peer, ok bool) {
 // routed Locate, and calls f once; with nil if there was no answer in time. On
 // the way of a Locate for get, a holder may have answered: it comes first.
 func (n *Node) place(key id.GUID, k int, get bool, f func(set, rest []*peer)) {
-	if set, rest, ok := n.view(key, k); ok {
+	if set, rest, ok := n.known(key, k); ok {
 		f(set, rest)
 		return
-	}
-	for i := len(n.placed) - 1; i >= 0; i-- {
-		c := &n.placed[i]
-		if c.until > n.now && c.arc.Contains(key) {
-			n.placeFrom(key, k, c.places, f)
-			return
-		}
 	}
 	n.locate(key, k, get, locateTries, f)
 }
 
-func (n *Node) placeFrom(key id.GUID, k int, places []*peer, f func(set, rest []*peer)) {
+// known is place without a question: what this node sees itself, or was told a
+// short time ago.
+func (n *Node) known(key id.GUID, k int) (set, rest []*peer, ok bool) {
+	if set, rest, ok = n.view(key, k); ok {
+		return set, rest, true
+	}
+	for i := len(n.placed) - 1; i >= 0; i-- {
+		c := &n.placed[i]
+		if c.until > n.now && c.arc.Contains(key) {
+			set, rest = n.placeFrom(key, k, c.places)
+			return set, rest, true
+		}
+	}
+	return nil, nil, false
+}
+
+func (n *Node) placeFrom(key id.GUID, k int, places []*peer) (set, rest []*peer) {
 	if k == 0 {
 		k = n.cfg.K
 	}
 	cands := slices.Clone(places)
 	slices.SortStableFunc(cands, func(a, b *peer) int { return id.CmpDist(key, a.h.GUID, b.h.GUID) })
-	set := pick(cands, k, n.domainOf)
-	var rest []*peer
+	set = pick(cands, k, n.domainOf)
 	for _, c := range cands {
 		if !slices.Contains(set, c) {
 			rest = append(rest, c)
 		}
 	}
-	f(set, rest)
+	return set, rest
 }
 
 func (n *Node) locate(key id.GUID, k int, get bool, tries int, f func(set, rest []*peer)) {
@@ -102,7 +110,7 @@ func (n *Node) locate(key id.GUID, k int, get bool, tries int, f func(set, rest 
 				ps = append(ps, q)
 			}
 			n.remember(l.arc, int(l.inSet), ps)
-			n.placeFrom(key, k, ps, f)
+			f(n.placeFrom(key, k, ps))
 		}
 	})
 	var w wire.Writer

@@ -60,10 +60,11 @@ type Node struct {
 	sides   int      // questions for records outside a session
 	pushes  int      // copies being sent on request
 
-	repair repair
-	stray  id.GUID // where looking for strays goes on
-	scrub  scrub
-	drain  *drain
+	repair   repair
+	stray    id.GUID // where looking for strays goes on
+	straying bool    // a look is under way
+	scrub    scrub
+	drain    *drain
 
 	arrivals map[id.GUID]func() // of bytes asked for
 

@@ -2,6 +2,7 @@ package dht
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -329,6 +330,33 @@ func TestLargerRing(t *testing.T) {
 			t.Errorf("%d copies", c)
 		}
 		w.get(w.nodes[(11*i+6)%11+1], b)
+	}
+}
+
+// A node comes back with hundreds of copies that are strays by now, removed while
+// it was away: in one round they are gone.
+func TestManyStraysInARound(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.span = 7
+	w.grow(6)
+	bs := w.fill(800)
+	x := w.nodes[2]
+	w.kill(x)
+	for i := range 34 {
+		w.boot(w.at(fmt.Sprintf("%03x", 120*i+7)))
+		w.run(2 * machine.Second)
+	}
+	w.run(20 * machine.Minute)
+	for i, b := range bs {
+		if _, err := w.do(w.nodes[i%2], w.removeCmd(b, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.boot(x)
+	had := x.usage().Blocks
+	w.run(13 * machine.Minute)
+	if has := x.usage().Blocks; had < 300 || has > 0 {
+		t.Errorf("%d of %d copies outlive the remove", has, had)
 	}
 }
 
