@@ -66,8 +66,8 @@ type Audit struct {
 //
 // Errors may have Code() string in their chain, as 20-dht §8 lists them.
 // "full" makes a put re-encode the block, "busy", "unavailable" and "deadline"
-// are tried again (AfterMS() int64 in the chain says when), others end the
-// transfer.
+// are tried again (AfterMS() int64 in the chain says when), unless Removed() bool
+// says that all within reach know the block for removed; others end the transfer.
 type Blocks interface {
 	// Put stores block under g, its hash, for a reason named claim, and
 	// returns when the write quorum has synced it. The bytes are given always,

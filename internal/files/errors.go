@@ -125,6 +125,13 @@ func after(err error) time.Duration {
 	return 0
 }
 
+// removed reports whether err says that a block was removed, be it only as far as
+// those within reach know.
+func removed(err error) bool {
+	var r interface{ Removed() bool }
+	return Code(err) == codeRemoved || errors.As(err, &r) && r.Removed()
+}
+
 // AmbiguousError says that several files in the catalogue have a name.
 type AmbiguousError struct {
 	Name    string

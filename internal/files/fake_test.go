@@ -26,12 +26,14 @@ type refusal struct {
 	code  string
 	after int64
 	nodes []id.GUID
+	gone  bool
 }
 
 func (r *refusal) Error() string     { return "refused: " + r.code }
 func (r *refusal) Code() string      { return r.code }
 func (r *refusal) AfterMS() int64    { return r.after }
 func (r *refusal) Nodes() []id.GUID  { return r.nodes }
+func (r *refusal) Removed() bool     { return r.gone }
 func refuse(code string) error       { return &refusal{code: code} }
 func hasCode(e error, c string) bool { return e != nil && Code(e) == c }
 

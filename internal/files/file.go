@@ -54,9 +54,11 @@ func (c *Client) OpenFile(ctx context.Context, l seal.Link) (*File, error) {
 	return f, nil
 }
 
-// ofRoot makes of a removed root a removed file.
+// ofRoot makes of a removed root a removed file. A root has one claim, that of the
+// put that made it: who has seen its end knows all there is to know, whoever is
+// silent.
 func ofRoot(err error) error {
-	if Code(err) == codeRemoved {
+	if removed(err) {
 		return ErrRemoved
 	}
 	return err

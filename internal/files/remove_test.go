@@ -126,3 +126,28 @@ func TestRemoveResumes(t *testing.T) {
 		}
 	}
 }
+
+// A root has one claim: where those within reach know of its end, the file is
+// removed, although a silent member keeps the pool from being sure of the block.
+func TestRemovedWhileOneIsSilent(t *testing.T) {
+	p := newPool()
+	c := open(t, p, t.TempDir())
+	r := put(t, c, data(1, 5000))
+	p.onGet = func(id.GUID, []byte) ([]byte, error) { return nil, &refusal{code: "unavailable", gone: true} }
+	before := p.count("get")
+	for what, use := range map[string]func() error{
+		"get":    func() error { _, err := c.GetFile(t.Context(), r.Link, io.Discard, GetOptions{}); return err },
+		"stat":   func() error { _, err := c.Stat(t.Context(), r.Link); return err },
+		"verify": func() error { _, err := c.Verify(t.Context(), r.VerifyLink, VerifyOptions{}); return err },
+	} {
+		if err := use(); !errors.Is(err, ErrRemoved) || !hasCode(err, "removed") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if n := p.count("get") - before; n != 3 {
+		t.Errorf("%d gets by three commands: it was tried again", n)
+	}
+	if _, err := c.Remove(t.Context(), r.Link, nil); err != nil || c.Catalogue().Len() != 0 {
+		t.Errorf("rm: %v, %d files listed", err, c.Catalogue().Len())
+	}
+}

@@ -84,6 +84,9 @@ func (w *window) retry(ctx context.Context, n int, start time.Time, err error) e
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if removed(err) {
+		return err
+	}
 	switch Code(err) {
 	case codeBusy:
 		if n > busyMost {

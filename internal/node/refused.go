@@ -24,6 +24,10 @@ func (r *Refused) Code() string     { return r.Refusal.Code }
 func (r *Refused) AfterMS() int64   { return r.Refusal.AfterMS }
 func (r *Refused) Nodes() []id.GUID { return r.Refusal.Nodes }
 
+// Removed reports whether those within reach know that the block was removed: of a
+// block with one claim, such as a file's root, that is certain.
+func (r *Refused) Removed() bool { return r.Refusal.Removed }
+
 // Detail is what the DHT noted, as far as Error does not tell it.
 func (r *Refused) Detail() string {
 	if strings.Contains(r.Error(), r.Refusal.Detail) {
@@ -41,8 +45,12 @@ func (r *Refused) Error() string {
 		}
 		return "too few members have synced it; no word from " + who
 	case dht.CodeUnavailable:
+		what := "no copy can be had now"
+		if r.Removed() {
+			what = "those within reach know that it was removed"
+		}
 		if who != "" {
-			return "no copy can be had now; no word from " + who
+			return what + "; no word from " + who
 		}
 	case dht.CodeFull:
 		if who == "" {
