@@ -50,7 +50,7 @@ func (a *app) checkCmd(name string, c *cobra.Command) *cobra.Command {
 		case !r.All && len(args) == 0:
 			return usage(cmd, "LINK is missing (or --all)")
 		case !r.All:
-			link, err := a.link(cmd, args[0])
+			link, err := a.link(ctx, cmd, args[0])
 			if err != nil {
 				return err
 			}

@@ -87,15 +87,18 @@ there, so that two writers cannot overwrite each other unseen.`,
 		}
 		in := a.in
 		if args[0] != "-" {
-			f, err := os.Open(args[0])
+			f, err := open(ctx, args[0])
 			if err != nil {
-				return badPath(args[0], err)
+				return err
 			}
 			defer func() { _ = f.Close() }() // opened for reading
 			in = f
 		}
-		b, err := io.ReadAll(io.LimitReader(in, int64(most)+1))
-		if err != nil {
+		b, err := readAll(ctx, in, most)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
 			return api.Errorf(api.Internal, "", "", "reading the input: %w", err)
 		}
 		if len(b) > most {

@@ -99,9 +99,9 @@ func (a *app) source(ctx context.Context, cmd *cobra.Command, arg string, p *api
 			return nil, usage(cmd, "%s: give the file another name with --name: %s", escape(arg), err)
 		}
 	}
-	f, err := os.Open(path)
+	f, err := open(ctx, arg)
 	if err != nil {
-		return nil, badPath(arg, err)
+		return nil, err
 	}
 	fi, err := f.Stat()
 	if err != nil {
@@ -129,26 +129,40 @@ func badPath(arg string, err error) *api.Error {
 	return wrong("%s: %w", escape(arg), err)
 }
 
-// open opens path for reading. A FIFO makes that wait for a writer: ctx ends it.
-func open(ctx context.Context, path string) (*os.File, error) {
-	type opened struct {
-		f   *os.File
+// waiting does what may wait for somebody else for ever, such as the opening of a
+// FIFO without a writer, until ctx ends: then the program is about to end, and do
+// with it.
+func waiting[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	type done struct {
+		v   T
 		err error
 	}
-	done := make(chan opened, 1)
+	ended := make(chan done, 1)
 	go func() {
-		f, err := os.Open(path)
-		done <- opened{f, err}
+		v, err := do()
+		ended <- done{v, err}
 	}()
 	select {
-	case o := <-done:
-		if o.err != nil {
-			return nil, wrong("%w", o.err)
-		}
-		return o.f, nil
-	case <-ctx.Done(): // the program is about to end, and the open with it
-		return nil, context.Cause(ctx)
+	case d := <-ended:
+		return d.v, d.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
 	}
+}
+
+// open opens the file that arg names for reading.
+func open(ctx context.Context, arg string) (*os.File, error) {
+	f, err := waiting(ctx, func() (*os.File, error) { return os.Open(arg) })
+	if err != nil && ctx.Err() == nil {
+		return nil, badPath(arg, err)
+	}
+	return f, err
+}
+
+// readAll reads r to its end, and no more than most bytes and one.
+func readAll(ctx context.Context, r io.Reader, most int) ([]byte, error) {
+	return waiting(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(r, int64(most)+1)) })
 }
 
 func putWords(name string, v api.PutResult) string {
@@ -196,7 +210,7 @@ read from standard input.`,
 			atoll get atoll:r1:aebagbaf… -o - | tar x`,
 		ValidArgsFunction: a.completeLinks,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
-		link, err := a.link(cmd, args[0])
+		link, err := a.link(ctx, cmd, args[0])
 		if err != nil {
 			return err
 		}
@@ -360,7 +374,7 @@ standard input.`,
 			atoll stat - < link.txt`,
 		ValidArgsFunction: a.completeLinks,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
-		link, err := a.link(cmd, args[0])
+		link, err := a.link(ctx, cmd, args[0])
 		if err != nil {
 			return err
 		}
@@ -412,7 +426,7 @@ read there until it is back.`,
 			atoll rm - < link.txt`,
 		ValidArgsFunction: a.completeNames,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
-		link, err := a.secret(cmd, args[0], "a link or name")
+		link, err := a.secret(ctx, cmd, args[0], "a link or name")
 		if err != nil {
 			return err
 		}

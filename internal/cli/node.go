@@ -71,7 +71,7 @@ input, where no list of processes shows it.`,
 			atoll join atoll-invite1:aebagbaf…
 			ssh alpha atoll invite | atoll join - --limit 100GiB`,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
-		invite, err := a.secret(cmd, args[0], "an invite")
+		invite, err := a.secret(ctx, cmd, args[0], "an invite")
 		if err != nil {
 			return err
 		}

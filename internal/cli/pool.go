@@ -15,12 +15,15 @@ import (
 )
 
 // secret is an argument, or what standard input holds if it is "-".
-func (a *app) secret(cmd *cobra.Command, arg, what string) (string, error) {
+func (a *app) secret(ctx context.Context, cmd *cobra.Command, arg, what string) (string, error) {
 	if arg != "-" {
 		return arg, nil
 	}
-	b, err := io.ReadAll(io.LimitReader(a.in, api.MaxLink+1))
-	if err != nil {
+	b, err := readAll(ctx, a.in, api.MaxLink)
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err != nil:
 		return "", api.Errorf(api.Internal, "", "", "reading standard input: %w", err)
 	}
 	s := strings.TrimSpace(string(b))
@@ -31,8 +34,8 @@ func (a *app) secret(cmd *cobra.Command, arg, what string) (string, error) {
 }
 
 // link is an argument that must be a link, or - for one on standard input.
-func (a *app) link(cmd *cobra.Command, arg string) (string, error) {
-	s, err := a.secret(cmd, arg, "a link")
+func (a *app) link(ctx context.Context, cmd *cobra.Command, arg string) (string, error) {
+	s, err := a.secret(ctx, cmd, arg, "a link")
 	if err == nil && !strings.HasPrefix(s, "atoll") { // an invite is told what it is
 		err = api.Errorf(api.BadLink, "", "", "not a link: links begin with atoll:r1:, atoll:v1: or atoll:c1:; \"atoll ls --long\" shows those of the files put here")
 	}
