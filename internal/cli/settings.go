@@ -140,7 +140,7 @@ var settings = []setting{
 
 	{key: "doctor.backup", commands: "doctor", flag: "backup", kind: kindText, meaning: "file to save catalogue, keys and secret to"},
 	{key: "doctor.restore", commands: "doctor", flag: "restore", kind: kindText, meaning: "file to restore them from; the node must not run"},
-	{key: "doctor.accept-disk", commands: "doctor", flag: "accept-disk", kind: kindTruth, def: "false", meaning: "trust a disk again that has failed: the next start checks every block first"},
+	{key: "doctor.accept-disk", commands: "doctor", flag: "accept-disk", kind: kindTruth, def: "false", meaning: "trust a disk again that has failed, once every block on it is read back"},
 	{key: "doctor.release", commands: "doctor", flag: "release", kind: kindTruth, meaning: "free what is in quarantine", later: true},
 
 	{key: "demo.exit", commands: "demo", flag: "exit", kind: kindTruth, def: "false", meaning: "end when done instead of serving until Ctrl-C"},
