@@ -113,6 +113,14 @@ func (a *app) source(ctx context.Context, cmd *cobra.Command, arg string, p *api
 		_ = f.Close()
 		return nil, wrong("%s is a folder: put stores single files (tar c %s | atoll put - --name %s.tar)", escape(arg), escape(arg), escape(filepath.Base(path)))
 	case fi.Mode().IsRegular():
+		// Of the kernel's own files, such as those below /proc, some say that they
+		// are empty, and are not: what they hold is told by reading alone.
+		if fi.Size() == 0 {
+			n, _ := waiting(ctx, func() (int, error) { return f.ReadAt(make([]byte, 1), 0) })
+			if n > 0 {
+				break
+			}
+		}
 		_ = f.Close()
 		p.Path = path
 		return nil, nil

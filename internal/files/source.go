@@ -85,6 +85,11 @@ func openFile(path string) (*source, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.Join(fmt.Errorf("%s: %w", EscapeName(path), ErrNotFile), f.Close())
 	}
+	// Files that the kernel makes up, such as those below /proc, say 0.
+	if n, _ := f.ReadAt(make([]byte, 1), info.Size()); n > 0 {
+		err := fmt.Errorf("%s: %w: it says it has %d bytes, and has more; put it as a stream", EscapeName(path), ErrChanged, info.Size())
+		return nil, errors.Join(err, f.Close())
+	}
 	s := &source{
 		file: f, path: path, info: info, size: info.Size(), name: filepath.Base(path),
 		mode: uint32(info.Mode().Perm()), mtime: info.ModTime().UnixMilli(),
