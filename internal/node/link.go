@@ -21,7 +21,7 @@ var errNotYet = errors.New("not a member yet")
 // comes, and answers those who want to join.
 type link struct {
 	wall    func() int64
-	deliver func(from *id.Handle, msg machine.Message, bulk bool)
+	deliver func(from *id.Handle, msg machine.Message, size int, bulk bool)
 	answer  func(ctx context.Context, key [32]byte, question []byte) ([]byte, error)
 	met     func(*id.Handle)
 	barred  func(ident.Chain) error // the roster's CheckChain
@@ -118,7 +118,7 @@ func (l *link) Receive(from *id.Handle, bulk bool, frame []byte) {
 		l.badFrames.Add(1)
 		msg = nil // counted against its sender, in turn
 	}
-	l.deliver(from, msg, bulk)
+	l.deliver(from, msg, len(frame), bulk)
 }
 
 // Answer answers a question asked before membership.

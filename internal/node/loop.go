@@ -16,7 +16,7 @@ var errStopped = errors.New("the node has stopped")
 // Bounds of the loop's queues. Control frames come before bulk frames, so that
 // a heartbeat does not wait behind a window of blocks.
 const (
-	controlQueue = 4096 // control frames and commands waiting
+	controlQueue = 4096 // control frames and commands waiting; see backlog for their bytes
 	bulkQueue    = 24   // bulk frames waiting, of at most transport.MaxBulk each
 )
 
@@ -42,9 +42,10 @@ type loop struct {
 	p    performer
 	wall func() int64 // Unix ms
 
-	control chan machine.Event
-	bulk    chan machine.Event
+	control chan frame
+	bulk    chan frame
 	calls   chan call
+	backlog *backlog // of control frames
 
 	doneMu   sync.Mutex
 	done     []machine.Event // completions: as many as effects in flight
@@ -64,6 +65,12 @@ type loop struct {
 	effects  []machine.Effect
 }
 
+// frame is a decoded message, or a command, on its way to the machine.
+type frame struct {
+	machine.Event
+	size int // bytes of the message as it came; a command has none
+}
+
 type pending struct {
 	reply chan reply
 	note  func(any)
@@ -77,9 +84,10 @@ type reply struct {
 func newLoop(m machine.Machine, self id.GUID, p performer, wall func() int64) *loop {
 	return &loop{
 		m: m, self: self, p: p, wall: wall,
-		control:  make(chan machine.Event, controlQueue),
-		bulk:     make(chan machine.Event, bulkQueue),
+		control:  make(chan frame, controlQueue),
+		bulk:     make(chan frame, bulkQueue),
 		calls:    make(chan call),
+		backlog:  newBacklog(),
 		doneWake: make(chan struct{}, 1),
 		pending:  make(map[uint64]*pending),
 		stop:     make(chan struct{}),
@@ -93,6 +101,7 @@ func (l *loop) start() { go l.run() }
 // close ends the loop, fails all waiting callers and waits for the goroutine.
 func (l *loop) close() {
 	close(l.stop)
+	l.backlog.close()
 	<-l.stopped
 	l.pendMu.Lock()
 	defer l.pendMu.Unlock()
@@ -103,15 +112,18 @@ func (l *loop) close() {
 	}
 }
 
-// deliver hands over a decoded message. It blocks while the queue is full: the
-// stream it came from is then not read, which is the back-pressure.
-func (l *loop) deliver(from *id.Handle, msg machine.Message, bulk bool) {
-	q := l.control
-	if bulk {
-		q = l.bulk
+// deliver hands over a decoded message of size bytes. It blocks while the queue is
+// full, or too much of this member waits: the stream it came from is then not read,
+// which is the back-pressure.
+func (l *loop) deliver(from *id.Handle, msg machine.Message, size int, bulk bool) {
+	q := l.bulk
+	if !bulk {
+		if q = l.control; !l.backlog.enter(from.GUID, size) {
+			return
+		}
 	}
 	select {
-	case q <- machine.Event{Kind: machine.Receive, From: from, Msg: msg}:
+	case q <- frame{machine.Event{Kind: machine.Receive, From: from, Msg: msg}, size}:
 	case <-l.stop:
 	}
 }
@@ -142,7 +154,7 @@ func (l *loop) command(ctx context.Context, body any, note func(any)) (any, erro
 	l.pendMu.Unlock()
 
 	select {
-	case l.control <- machine.Event{Kind: machine.Command, ID: cmd, Body: body}:
+	case l.control <- frame{Event: machine.Event{Kind: machine.Command, ID: cmd, Body: body}}:
 	case <-ctx.Done():
 		l.forget(cmd)
 		return nil, ctx.Err()
@@ -208,8 +220,8 @@ func (l *loop) run() {
 		// Control first, but one bulk frame in sixteen events: neither starves.
 		if turn++; turn%16 != 0 {
 			select {
-			case ev := <-l.control:
-				l.step(ev)
+			case f := <-l.control:
+				l.take(f)
 				continue
 			case f := <-l.calls:
 				l.perform(f(l.now(), l.wall(), l.effects[:0]))
@@ -222,12 +234,12 @@ func (l *loop) run() {
 		case <-l.stop:
 			return
 		case <-l.doneWake:
-		case ev := <-l.control:
-			l.step(ev)
+		case f := <-l.control:
+			l.take(f)
 		case f := <-l.calls:
 			l.perform(f(l.now(), l.wall(), l.effects[:0]))
-		case ev := <-l.bulk:
-			l.step(ev)
+		case f := <-l.bulk:
+			l.step(f.Event)
 		case <-timer.C:
 		}
 	}
@@ -269,6 +281,14 @@ func (l *loop) drainLoopback() {
 	for _, ev := range waiting {
 		l.step(ev)
 	}
+}
+
+// take steps a control frame or a command.
+func (l *loop) take(f frame) {
+	if f.Kind == machine.Receive {
+		l.backlog.leave(f.From.GUID, f.size)
+	}
+	l.step(f.Event)
 }
 
 func (l *loop) step(ev machine.Event) {

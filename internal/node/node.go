@@ -362,8 +362,8 @@ func (n *Node) openIssuer() error {
 }
 
 // deliver hands a decoded message to the loop.
-func (n *Node) deliver(from *id.Handle, msg machine.Message, bulk bool) {
-	n.loop.deliver(from, msg, bulk)
+func (n *Node) deliver(from *id.Handle, msg machine.Message, size int, bulk bool) {
+	n.loop.deliver(from, msg, size, bulk)
 }
 
 // met tells the machine of a link that was opened.
