@@ -224,17 +224,18 @@ type LinkRequest struct {
 	Link string `json:"link"`
 }
 
-// StatResult describes a file.
+// StatResult describes a file. A verify link tells neither Name, Size, Mtime nor
+// Chunk: they are empty, or null.
 type StatResult struct {
-	Name       string    `json:"name"`
-	GUID       id.GUID   `json:"guid"`
-	Size       int64     `json:"size"`
-	Mtime      time.Time `json:"mtime"`
-	Blocks     int64     `json:"blocks"`
-	Depth      int       `json:"depth"`
-	Chunk      string    `json:"chunk"`
-	Capability string    `json:"capability"` // read, verify, clear
-	Copies     Copies    `json:"copies"`
+	Name       string     `json:"name"`
+	GUID       id.GUID    `json:"guid"`
+	Size       *int64     `json:"size"`
+	Mtime      *time.Time `json:"mtime"`
+	Blocks     int64      `json:"blocks"`
+	Depth      int        `json:"depth"`
+	Chunk      string     `json:"chunk"`
+	Capability string     `json:"capability"` // read, verify, clear
+	Copies     Copies     `json:"copies"`
 }
 
 // RmResult tells what became of the blocks.

@@ -397,11 +397,21 @@ standard input.`,
 			}
 			row := func(name, value string) { fmt.Fprintf(w, "%-11s %s\n", name, value) }
 			row("name", orDash(v.Name))
-			row("size", fmt.Sprintf("%s (%s bytes)", size(v.Size), count(v.Size)))
-			row("changed", date(v.Mtime))
+			bytes, changed, chunks := "–", "–", ""
+			if v.Size != nil {
+				bytes = fmt.Sprintf("%s (%s bytes)", size(*v.Size), count(*v.Size))
+			}
+			if v.Mtime != nil {
+				changed = date(*v.Mtime)
+			}
+			if v.Chunk != "" {
+				chunks = fmt.Sprintf(", %s chunks", escape(v.Chunk))
+			}
+			row("size", bytes)
+			row("changed", changed)
 			row("link for", capabilityWords(v.Capability))
 			row("root block", v.GUID.String())
-			row("stored as", fmt.Sprintf("%s, depth %d, %s chunks", plural(v.Blocks, "block"), v.Depth, escape(v.Chunk)))
+			row("stored as", fmt.Sprintf("%s, depth %d%s", plural(v.Blocks, "block"), v.Depth, chunks))
 			row("copies", copies)
 		})
 	})

@@ -236,11 +236,15 @@ func (s *Service) Stat(ctx context.Context, r api.LinkRequest) (api.StatResult, 
 	if err != nil {
 		return api.StatResult{}, err
 	}
-	return api.StatResult{
-		Name: st.Name, GUID: st.GUID, Size: st.Size, Mtime: st.Mtime, Blocks: st.Blocks, Depth: st.Depth,
+	res := api.StatResult{
+		Name: st.Name, GUID: st.GUID, Blocks: st.Blocks, Depth: st.Depth,
 		Chunk: st.Chunking, Capability: capability(st.Capability),
 		Copies: api.Copies{Min: st.Copies.Min, Max: st.Copies.Max, Target: st.Copies.Target},
-	}, nil
+	}
+	if st.Size >= 0 {
+		res.Size, res.Mtime = &st.Size, &st.Mtime
+	}
+	return res, nil
 }
 
 func capability(c seal.Capability) string {

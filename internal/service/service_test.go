@@ -145,8 +145,11 @@ func TestFileGoesInAndComesOutElsewhere(t *testing.T) {
 			t.Fatalf("file of %d bytes differs: %v", size, err)
 		}
 		st, err := p.services[(i+3)%4].Stat(ctx, api.LinkRequest{Link: put.Link})
-		if err != nil || st.Size != int64(size) || st.Copies.Min < 2 {
+		if err != nil || *st.Size != int64(size) || st.Mtime == nil || st.Copies.Min < 2 {
 			t.Fatalf("stat: %+v, %v", st, err)
+		}
+		if st, err = p.services[0].Stat(ctx, api.LinkRequest{Link: put.VerifyLink}); err != nil || st.Size != nil || st.Mtime != nil || st.GUID != put.GUID {
+			t.Fatalf("stat of a verify link: %+v, %v", st, err)
 		}
 		if _, err := p.services[i%4].Rm(ctx, api.LinkRequest{Link: put.Link}); err != nil {
 			t.Fatalf("rm: %v", err)

@@ -306,16 +306,24 @@ func (n *Node) Stat(_ context.Context, r api.LinkRequest) (api.StatResult, error
 	if err := n.call("stat"); err != nil {
 		return api.StatResult{}, err
 	}
+	tail, verify := strings.CutPrefix(r.Link, "atoll:v1:")
+	if verify {
+		r.Link = "atoll:r1:" + tail
+	}
 	f, err := n.find("stat", r.Link, false)
 	if err != nil {
 		return api.StatResult{}, err
 	}
+	if verify {
+		return api.StatResult{GUID: f.guid, Blocks: 2, Depth: 1, Capability: "verify", Copies: api.Copies{Min: 3, Max: 3, Target: 3}}, nil
+	}
+	changed := Epoch
 	capability := "read"
 	if f.clear {
 		capability = "clear"
 	}
 	return api.StatResult{
-		Name: f.Name, GUID: f.guid, Size: f.Size, Mtime: Epoch, Blocks: 2, Depth: 1, Chunk: "fixed", Capability: capability,
+		Name: f.Name, GUID: f.guid, Size: &f.Size, Mtime: &changed, Blocks: 2, Depth: 1, Chunk: "fixed", Capability: capability,
 		Copies: api.Copies{Min: 2, Max: 3, Target: 3},
 	}, nil
 }
