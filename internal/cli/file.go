@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/files"
 
 	"github.com/spf13/cobra"
 )
@@ -221,6 +222,9 @@ read from standard input.`,
 		link, err := a.link(ctx, cmd, args[0])
 		if err != nil {
 			return err
+		}
+		if strings.HasPrefix(link, "atoll:v1:") { // whatever else is wrong, nothing helps but another link
+			return files.ErrForbidden
 		}
 		r := api.GetRequest{Link: link}
 		out := str(cmd, "output")
