@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -64,6 +65,34 @@ func TestLeaveEndsMembership(t *testing.T) {
 		})
 		n.Close()
 	}
+}
+
+// TestAcceptDiskCutShort: a disk that failed is trusted again only once all of it was
+// read back.
+func TestAcceptDiskCutShort(t *testing.T) {
+	ctx := minute(t)
+	p := startPool(t, 1)
+	sick := p.nodes[0]
+	sick.Close()
+	if err := os.WriteFile(filepath.Join(sick.cfg.Dir, "store", "FAILED"), []byte("sector 7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cut, cancel := context.WithCancel(ctx)
+	cancel()
+	if found, err := Examine(cut, sick.cfg.Dir, true); !errors.Is(err, context.Canceled) {
+		t.Fatalf("doctor that was stopped: %+v, %v", found, err)
+	}
+	if n, err := Open(ctx, sick.cfg); !errors.Is(err, ErrFailed) {
+		if err == nil {
+			n.Close()
+		}
+		t.Fatalf("start on a disk that was not checked: %v", err)
+	}
+	found, err := Examine(ctx, sick.cfg.Dir, true)
+	if last := found[len(found)-1]; err != nil || last.Check != "store" || !last.OK {
+		t.Fatalf("doctor: %+v, %v", found, err)
+	}
+	p.reopen(ctx, 0, sick.cfg)
 }
 
 // TestDamagedStore: a node whose index is damaged says what to do; doctor sets the

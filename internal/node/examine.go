@@ -36,7 +36,7 @@ func BackupFolder(dir, path string) error {
 // Examine looks at a folder on which no node runs. With acceptDisk it reads
 // back the whole store of a node that stopped after a disk error, drops what
 // does not pass its checksum (the others have it), and lets the node start
-// again. A store whose index is damaged it sets aside under another name.
+// again once all that has ended well. A store whose index is damaged it sets aside under another name.
 func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error) {
 	h, err := openHome(dir)
 	if err != nil {
@@ -67,6 +67,9 @@ func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error
 		return h.badStore(found, err, acceptDisk)
 	}
 	good, bad, err := readBack(ctx, st, acceptDisk)
+	if err == nil && acceptDisk {
+		err = st.Accept()
+	}
 	_ = st.Close() // what was written is synced
 	if errors.Is(err, store.ErrCorrupt) {
 		return h.badStore(found, fmt.Errorf("%w: %w", diskstore.ErrDamaged, err), acceptDisk)

@@ -214,7 +214,7 @@ func (d *folder) checkFailed(accept bool) error {
 	return nil
 }
 
-// forget removes FAILED, once the accepted store is open.
+// forget removes FAILED, once the disk is accepted.
 func (d *folder) forget() error {
 	is, err := d.exists(failedName)
 	if err != nil || !is {

@@ -256,11 +256,20 @@ func TestFailedNeedsAcceptance(t *testing.T) {
 		wantError(t, err, ErrNotAccepted, "sector 7")
 		wantError(t, err, store.ErrFailed)
 	}
-	o.AcceptFailed = true
-	if err := mustOpen(t, "/store", o).Close(); err != nil {
+	accepted := o
+	accepted.AcceptFailed = true
+	if err := mustOpen(t, "/store", accepted).Close(); err != nil {
 		t.Fatal(err)
 	}
-	o.AcceptFailed = false
+	_, err = Open("/store", o) // the check did not end well, or not at all
+	wantError(t, err, ErrNotAccepted, "sector 7")
+	s = mustOpen(t, "/store", accepted)
+	if err := s.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	s = mustOpen(t, "/store", o)
 	if _, err := s.Get(t.Context(), op.Key); err != nil {
 		t.Error(err)

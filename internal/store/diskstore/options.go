@@ -38,7 +38,7 @@ type Options struct {
 	// of another pool is refused.
 	Pool []byte
 	// AcceptFailed opens a store that stopped after a disk error. The caller
-	// then reads every record back before it trusts any.
+	// then reads every record back before it trusts any, and calls Accept.
 	AcceptFailed bool
 	// FS is the file system; nil means the operating system's.
 	FS vfs.FS

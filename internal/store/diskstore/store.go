@@ -176,7 +176,20 @@ func (s *Store) start() (err error) {
 		return err
 	}
 	s.missing += lost
-	return s.folder.forget()
+	return nil
+}
+
+// Accept lets a store that stopped after a disk error, and was opened with
+// Options.AcceptFailed, be opened without from now on. It is called once every
+// record has been read back; until then an interruption leaves the store failed.
+func (s *Store) Accept() error {
+	if err := s.failureNow(); err != nil {
+		return err
+	}
+	if err := s.folder.forget(); err != nil {
+		return fmt.Errorf("diskstore: %w", explain(s.folder.dir, err))
+	}
+	return nil
 }
 
 // limit returns the limit in force and remembers it.
