@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -26,7 +27,10 @@ const maxBackupFile = 512 << 20
 // 0600. Whoever reads it can act as this member and read its files.
 func (n *Node) Backup(path string) error { return n.home.backup(path) }
 
-func (h *home) backup(path string) (err error) {
+func (h *home) backup(path string) error { return h.backupTo(path, syncDir) }
+
+// backupTo is backup; sync makes the name in a folder durable.
+func (h *home) backupTo(path string, sync func(dir string) error) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return &Fault{FaultCode: "exists", Text: path + " exists; a backup never replaces a file"}
@@ -61,7 +65,15 @@ func (h *home) backup(path string) (err error) {
 	if err := t.Close(); err != nil {
 		return err
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	// Some file systems cannot sync a folder, of a USB stick, say, or of a server.
+	err = sync(filepath.Dir(path))
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		return nil
+	}
+	return err
 }
 
 // Restore makes a folder that of the member whose backup path is. The folder
