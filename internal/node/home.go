@@ -39,6 +39,7 @@ const (
 var (
 	ErrNotOurs = &Fault{FaultCode: "bad_dir", Text: "the folder holds something else"}
 	ErrNoWrite = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be written"}
+	ErrNoLock  = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be locked"}
 	ErrInUse   = &Fault{FaultCode: "dir_in_use", Text: "another atoll process runs on this folder"}
 	ErrTwin    = &Fault{FaultCode: "dir_in_use", Text: "another node with this identity is running"}
 	ErrFailed  = &Fault{FaultCode: "disk_failed", Text: "the node stopped here after a disk error"}
@@ -86,7 +87,7 @@ func openHome(dir string) (*home, error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("%s: %w; stop it first, or choose another folder with --dir", dir, ErrInUse)
+		return nil, fmt.Errorf("%s: %w", dir, lockFault(err))
 	}
 	h := &home{dir: dir, lock: f}
 	if !h.has(markFile) {
@@ -97,6 +98,17 @@ func openHome(dir string) (*home, error) {
 		}
 	}
 	return h, nil
+}
+
+// lockFault words what the system says of a lock that is not to be had.
+func lockFault(err error) error {
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return fmt.Errorf("%w; stop it first, or choose another folder with --dir", ErrInUse)
+	case errors.Is(err, syscall.ENOLCK), errors.Is(err, errors.ErrUnsupported): // ENOSYS, ENOTSUP
+		return fmt.Errorf("%w: %w: its file system has no locks; choose one on a local disk with --dir", ErrNoLock, err)
+	}
+	return fmt.Errorf("%w: %w", ErrNoLock, err)
 }
 
 // checkMark refuses a folder that is neither empty nor ours. Configuration and

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -45,6 +47,28 @@ func TestHomeServesOneProcess(t *testing.T) {
 		t.Fatalf("after closing: %v", err)
 	}
 	h.close()
+}
+
+// TestLockFault: only a lock that another process holds is told as such.
+func TestLockFault(t *testing.T) {
+	for _, c := range []struct {
+		cause, want error
+		says        string
+	}{
+		{syscall.EWOULDBLOCK, ErrInUse, "stop it first"},
+		{syscall.ENOLCK, ErrNoLock, "local disk"},
+		{syscall.ENOSYS, ErrNoLock, "local disk"},
+		{syscall.ENOTSUP, ErrNoLock, "local disk"},
+		{syscall.EIO, ErrNoLock, syscall.EIO.Error()},
+	} {
+		err := lockFault(c.cause)
+		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v: %v", c.cause, err)
+		}
+		if c.want != ErrInUse && !strings.Contains(err.Error(), c.cause.Error()) {
+			t.Errorf("%v: the cause is not told: %v", c.cause, err)
+		}
+	}
 }
 
 func TestEpochRisesAndJumps(t *testing.T) {
