@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/cli"
@@ -15,6 +16,14 @@ func doctor(ctx context.Context, o cli.DoctorOptions) ([]api.Check, error) {
 			return nil, startError(err)
 		}
 		return []api.Check{{Check: "restore", OK: true, Detail: "keys, membership and catalogue are in " + o.Dir + "; start the node: atoll up"}}, nil
+	}
+	switch vacant, err := node.Vacant(o.Dir); {
+	case err != nil:
+		return nil, startError(err)
+	case vacant && o.Backup != "":
+		return nil, fmt.Errorf("%s: %w", o.Dir, node.ErrNotMade)
+	case vacant: // a look leaves it so
+		return []api.Check{{Check: "folder", Detail: o.Dir + " holds no node", Fix: "make one with: atoll up, or: atoll join INVITE; or name the node's folder with --dir"}}, nil
 	}
 	found, err := node.Examine(ctx, o.Dir, o.AcceptDisk)
 	if err != nil {

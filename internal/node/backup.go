@@ -85,14 +85,6 @@ func Restore(dir, path string) error {
 		return err
 	}
 	defer f.Close()
-	h, err := openHome(dir)
-	if err != nil {
-		return err
-	}
-	defer h.close()
-	if h.has(memberFile) {
-		return fmt.Errorf("%s: %w; restore into an empty one", h.dir, ErrMember)
-	}
 	found := make(map[string][]byte)
 	t := tar.NewReader(f)
 	for {
@@ -112,6 +104,14 @@ func Restore(dir, path string) error {
 	}
 	if found[memberFile] == nil || found[nodeKeyFile] == nil {
 		return fmt.Errorf("%s: not a backup of a member", path)
+	}
+	h, err := openHome(dir)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	if h.has(memberFile) {
+		return fmt.Errorf("%s: %w; restore into an empty one", h.dir, ErrMember)
 	}
 	// The membership comes last: a restore cut short can be done again.
 	for _, name := range backupFiles {

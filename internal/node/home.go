@@ -111,6 +111,18 @@ func lockFault(err error) error {
 	return fmt.Errorf("%w: %w", ErrNoLock, err)
 }
 
+// Vacant reports whether no node was ever made in dir, which need not exist. A folder
+// with other things in it is an error. Nothing is written.
+func Vacant(dir string) (bool, error) {
+	if _, err := os.Lstat(filepath.Join(dir, markFile)); err == nil {
+		return false, nil
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return true, checkMark(dir)
+}
+
 // checkMark refuses a folder that is neither empty nor ours. Configuration and
 // the folders of further nodes may stand there before the first start.
 func checkMark(dir string) error {
