@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"atoll.example/atoll/internal/roster"
@@ -64,6 +65,70 @@ func TestLeaveEndsMembership(t *testing.T) {
 			return err == nil && v.Members == 3
 		})
 		n.Close()
+	}
+}
+
+// TestLeaveCutShort: a member signs off only once its folder says so; a crash in
+// between leaves one that starts no more, of which doctor says what may be amiss.
+func TestLeaveCutShort(t *testing.T) {
+	ctx := minute(t)
+	p := startPool(t, 3)
+	cfg := p.nodes[2].cfg
+	p.until(ctx, "its own word in its roster", func() bool { return p.nodes[2].home.has(rosterFile) })
+	p.nodes[2].Close()
+	pool, left := p.nodes[0].Pool().ID(), filepath.Join(cfg.Dir, leftFile)
+	word := append([]byte{byte(roster.KindLeft), 1}, pool[:]...)
+	var early atomic.Bool
+	cfg.Distort = func(_ bool, frame []byte) []byte {
+		if _, err := os.Lstat(left); err != nil && bytes.Contains(frame, word) {
+			early.Store(true)
+		}
+		return frame
+	}
+	n := p.reopen(ctx, 2, cfg)
+
+	// It cannot be written: the node stays a member, for all.
+	if err := os.Mkdir(left+".tmp", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Leave(); err == nil {
+		t.Fatal("left without a note of it")
+	}
+	if v, err := n.View(); err != nil || v.Members != 3 {
+		t.Fatalf("signed off without a note of it: %d members, %v", v.Members, err)
+	}
+	if err := os.Remove(left + ".tmp"); err != nil {
+		t.Fatal(err)
+	}
+
+	// A crash before anybody hears of it.
+	n.Close()
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Open(ctx, cfg); !errors.Is(err, ErrLeft) {
+		if err == nil {
+			n.Close()
+		}
+		t.Fatalf("start after a departure cut short: %v", err)
+	}
+	found, err := Examine(ctx, cfg.Dir, false)
+	if err != nil || len(found) != 1 || found[0].OK || !strings.Contains(found[0].Fix, "atoll revoke "+n.GUID().Short()) || !strings.Contains(found[0].Fix, "atoll join") {
+		t.Fatalf("doctor: %+v, %v", found, err)
+	}
+	if err := os.Remove(left); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := p.reopen(ctx, 2, cfg).Leave(); err != nil {
+		t.Fatal(err)
+	}
+	p.until(ctx, "the others to hear of it", func() bool {
+		v, err := p.nodes[0].View()
+		return err == nil && v.Members == 2
+	})
+	if early.Load() {
+		t.Error("the word was out before the folder said so")
 	}
 }
 

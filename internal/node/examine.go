@@ -91,13 +91,19 @@ func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error
 // membershipEnded says so if the member has left or, as far as this folder knows,
 // was revoked.
 func (h *home) membershipEnded(who *identity) (f Finding, ended bool) {
-	if h.has(leftFile) {
-		return Finding{Check: "identity", Detail: ErrLeft.Text, Fix: "ask an admin for a new invite, then: atoll join INVITE"}, true
-	}
 	r := roster.New(roster.Config{Self: who.node.GUID()}, who.pool)
 	b, err := h.read(rosterFile)
 	if err == nil && b != nil {
 		_ = r.Restore(b) // what is not usable is asked for again when the node runs
+	}
+	if h.has(leftFile) {
+		f = Finding{Check: "identity", Detail: ErrLeft.Text, Fix: "ask an admin for a new invite, then: atoll join INVITE"}
+		if m, ok := r.Info(who.node.GUID()); ok && m.Status != roster.Left {
+			f.Detail += "; it ended before it was sure that the others heard of it"
+			f.Fix = "if the others still show it, an admin there revokes it: atoll revoke " + who.node.GUID().Short() +
+				" (to come back, then, join with another folder); otherwise, to come back, " + f.Fix
+		}
+		return f, true
 	}
 	if err := r.CheckChain(who.chain); err != nil {
 		return Finding{Check: "identity", Detail: "this node's " + err.Error(), Fix: "ask an admin for an invite, then in another folder: atoll join INVITE --dir"}, true

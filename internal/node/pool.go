@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -139,16 +140,18 @@ func (n *Node) Revoke(target id.GUID, reason string) error {
 // over before (Drain). Once the others can hear of it there is no way back, so it
 // does not end early.
 func (n *Node) Leave() error {
+	// The folder comes first: were the word out before it, a crash in between would
+	// leave a folder that starts, and becomes a member again unasked. As it is,
+	// the others may miss the word, and take the node for one that is away.
+	if err := n.home.write(leftFile, nil); err != nil {
+		return err
+	}
 	err := n.withRoster(func(r *roster.Roster) error {
 		_, err := r.Add(roster.LeftEntry(n.who.pool.ID(), n.who.node, n.self.Epoch, n.stack.NextSeq()))
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	// The word is out: the folder is a member's no more, whatever comes now.
-	if err := n.home.write(leftFile, nil); err != nil {
-		return err
+	if err != nil { // nobody has heard of it
+		return errors.Join(err, n.home.remove(leftFile))
 	}
 	err = n.loop.do(func(now machine.Time, _ int64, out []machine.Effect) []machine.Effect {
 		return n.stack.Leave(now, out)
