@@ -32,7 +32,8 @@ type Config struct {
 	Listen []string
 	// Announce are addresses to tell others first: of a port forwarded by hand.
 	Announce []string
-	// Loopback keeps the node on this machine.
+	// Loopback keeps the node on this machine. Listen, if given, must then name
+	// loopback addresses.
 	Loopback bool
 	// NoQUIC, NoRelay and NoHolePunch turn these off.
 	NoQUIC, NoRelay, NoHolePunch bool
@@ -94,8 +95,12 @@ func (c *Config) Validate() error {
 		}
 	}
 	for _, l := range c.Listen {
-		if _, err := p2p.ParseListen(l, !c.NoQUIC); err != nil {
+		addrs, err := p2p.ParseListen(l, !c.NoQUIC)
+		if err != nil {
 			return err
+		}
+		if c.Loopback && !p2p.IsLoopback(addrs[0]) { // all are of one host
+			return fmt.Errorf("%w: %q: the node is to stay on this machine (--loopback): listen on 127.0.0.1, or leave out one of the two", p2p.ErrBadAddr, l)
 		}
 	}
 	if c.Grace < 0 || c.JoinTimeout < 0 {

@@ -102,6 +102,13 @@ func ParseListen(text string, quic bool) ([]string, error) {
 	return out, nil
 }
 
+// IsLoopback reports whether a multiaddr of ParseListen is reached from this
+// machine only.
+func IsLoopback(addr string) bool {
+	m, err := ma.NewMultiaddr(addr)
+	return err == nil && manet.IsIPLoopback(m)
+}
+
 type addrKind uint8
 
 const (
