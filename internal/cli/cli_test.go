@@ -157,6 +157,7 @@ func exitsCommand(ts *testscript.TestScript, _ bool, args []string) {
 //	node learning         one member has just started
 //	node isolated         it has found no other member
 //	node alone            they have all gone
+//	node shared           others keep what dht remove ends
 //	node called OP        OP has reached the node
 func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	r := ts.Value(nodeKey{}).(*running)
@@ -197,6 +198,8 @@ func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 			e.AfterMS = 1500
 		}
 		r.node.Change(func(n *apitest.Node) { n.Fail[args[1]] = e })
+	case "shared":
+		r.node.Change(func(n *apitest.Node) { n.Shared = true })
 	case "after":
 		r.node.Change(func(n *apitest.Node) { n.FailAfter = num(1) })
 	case "safety":

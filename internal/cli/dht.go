@@ -179,7 +179,7 @@ name it. Prints the nodes that have synced the removal.`,
 			return err
 		}
 		if v.KeptByOthers {
-			a.remark("Other files or owners keep the block.")
+			a.remark("Other files or owners keep the block, so its bytes stay; this member keeps it no longer, if it ever put it.")
 		}
 		return a.show(v, func(w io.Writer) {
 			for _, r := range v.Receipts {

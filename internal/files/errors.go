@@ -69,6 +69,8 @@ var (
 	ErrCorrupt = &Error{code: codeCorrupt, text: "the bytes are not those of the link"}
 	// ErrForbidden: a verify link where a read link is needed.
 	ErrForbidden = &Error{code: codeForbidden, text: "a verify link does not allow this; use the read link"}
+	// ErrNotOwner: the file of a link was put by another member.
+	ErrNotOwner = &Error{code: codeForbidden, text: "this member has not put the file, and nothing of it was removed: only the member who did can"}
 	// ErrName: a name that no file can have.
 	ErrName = &Error{code: codeBadRequest, text: "not a file name: one to 255 bytes without slash or NUL"}
 	// ErrRange: a range outside the file.

@@ -18,7 +18,8 @@ type Removed struct {
 
 // Remove ends this file's claim on each of its blocks, the root's last, so that
 // a removal cut short can be taken up again. It needs the read link: the claim
-// stands in the root. The catalogue forgets the file.
+// stands in the root. The catalogue forgets the file. Of another member's file
+// nothing is removed: ErrNotOwner.
 func (c *Client) Remove(ctx context.Context, l seal.Link, progress func(Progress)) (Removed, error) {
 	r, err := c.remove(ctx, l, progress)
 	if err != nil {
@@ -86,9 +87,15 @@ func (c *Client) remove(ctx context.Context, l seal.Link, progress func(Progress
 	if err := end(ctx); err != nil {
 		return r, err
 	}
+	kept := r.KeptByOthers
 	batch = append(batch, l.Root)
 	if err := end(ctx); err != nil {
 		return r, err
+	}
+	// A root has one claim: if that stays, it is another owner's, and so were those
+	// of all blocks.
+	if _, listed := c.catalogue.Get(l.Root); r.KeptByOthers > kept && !listed {
+		return Removed{}, ErrNotOwner
 	}
 	return r, c.catalogue.Remove(l.Root)
 }

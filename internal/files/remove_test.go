@@ -151,3 +151,26 @@ func TestRemovedWhileOneIsSilent(t *testing.T) {
 		t.Errorf("rm: %v, %d files listed", err, c.Catalogue().Len())
 	}
 }
+
+// foreign is a pool as a member sees it who has put nothing in it.
+type foreign struct{ *pool }
+
+func (f foreign) Remove(ctx context.Context, g id.GUID, _ [16]byte) (kept bool, err error) {
+	leave, err := f.enter(ctx, "remove")
+	defer leave()
+	return len(f.claims[g]) > 0, err
+}
+
+// A link lets others read a file, and not remove it: that is said.
+func TestRemoveOfAnothersFile(t *testing.T) {
+	p := newPool()
+	owner, other := open(t, p, t.TempDir(), chunkOf(64)), open(t, foreign{p}, t.TempDir(), chunkOf(64))
+	r := put(t, owner, data(1, 64*9))
+	done, err := other.Remove(t.Context(), r.Link, nil)
+	if !errors.Is(err, ErrNotOwner) || !hasCode(err, "forbidden") || done != (Removed{}) {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if done, err := owner.Remove(t.Context(), r.Link, nil); err != nil || done.Blocks != r.Blocks || len(p.guids()) != 0 {
+		t.Errorf("by its owner: %+v, %v, %d blocks left", done, err, len(p.guids()))
+	}
+}

@@ -45,6 +45,9 @@ type Node struct {
 	// Held receives a value whenever an operation begins to wait.
 	Held chan string
 
+	// Shared makes others keep what dht remove ends.
+	Shared bool
+
 	Hub      api.Hub
 	Registry *prometheus.Registry
 	// Now is what Status answers.
@@ -461,7 +464,7 @@ func (n *Node) DHTRemove(_ context.Context, r api.DHTRemoveRequest) (api.DHTRemo
 		return api.DHTRemoveResult{}, api.Errorf(api.NotFound, "dht remove", r.GUID.String(), "no such block")
 	}
 	delete(n.raw, r.GUID)
-	return api.DHTRemoveResult{Receipts: receipts}, nil
+	return api.DHTRemoveResult{Receipts: receipts, KeptByOthers: n.Shared}, nil
 }
 
 // Lookup implements api.Service.
