@@ -125,8 +125,6 @@ func checkPath(field, s string) error {
 	return nil
 }
 
-func (r DHTGetRequest) check() error { return nil }
-
 func (r DHTRemoveRequest) check() error {
 	if r.Sign == nil {
 		return nil

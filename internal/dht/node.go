@@ -217,15 +217,6 @@ func (n *Node) command(cmd uint64, body any) {
 	}
 }
 
-// OwnsCommand reports whether body is a command of this package.
-func OwnsCommand(body any) bool {
-	switch body.(type) {
-	case PutCmd, GetCmd, HeadCmd, RemoveCmd, PutSignedCmd, GetSignedCmd, LookupCmd, AuditCmd, SurveyCmd, DrainCmd:
-		return true
-	}
-	return false
-}
-
 func (n *Node) reply(cmd uint64, body any) {
 	n.out = append(n.out, machine.Effect{Kind: machine.Reply, ID: cmd, Body: body})
 }

@@ -18,9 +18,6 @@ var swarmFaults = []string{
 	"diskslow", "fsync", "torn", "full", "bitrot",
 }
 
-// SwarmFaults lists the names of all faults that a DHT run knows.
-func SwarmFaults() []string { return slices.Clone(swarmFaults) }
-
 // faultSet is which of them are on.
 type faultSet map[string]bool
 
