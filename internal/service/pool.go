@@ -133,7 +133,7 @@ func noRoom(u store.Usage) string {
 	case u.Free > 0:
 		return ""
 	case strangers(u) != "":
-		return fmt.Sprintf("this node takes no more blocks: %s of %s used, but its file system has no more free than the %s that this limit keeps in reserve: make room there, or lower --limit",
+		return fmt.Sprintf("this node takes no more blocks: %s of %s used, but its file system has no more free than the %s kept in reserve: make room there, or add a member",
 			size(u.Used), size(u.Limit), size(u.Reserve))
 	}
 	return fmt.Sprintf("this node's store is full: %s of %s used: raise --limit, remove files, or add a member", size(u.Used), size(u.Limit))
@@ -197,8 +197,8 @@ func (s *Service) Peers(ctx context.Context) (api.Peers, error) {
 	res := api.Peers{Peers: []api.Peer{}}
 	for _, m := range v.Roster {
 		p := api.Peer{GUID: m.GUID, RTTMs: ms(v.RTT[m.GUID]), Addr: v.Addr(m.GUID), Version: versions[m.GUID]}
-		if p.RTTMs == 0 { // the overlay has had no reason to measure
-			p.RTTMs = float64(shakes[m.GUID].Microseconds()) / 1000
+		if p.RTTMs == nil { // the overlay has had no reason to measure
+			p.RTTMs = ms(machine.Duration(shakes[m.GUID].Microseconds()))
 		}
 		if m.Cert != nil {
 			p.Name, p.Domain, p.Role = m.Cert.Name, m.Cert.Domain, m.Cert.Role.String()
@@ -396,7 +396,14 @@ func (s *Service) Table(context.Context) (api.Table, error) {
 // quorum is W of 20-dht §2.
 func quorum(k int) int { return (k + 2) / 2 }
 
-func ms(d machine.Duration) float64 { return float64(d) / 1000 }
+// ms is a time that was measured; nil where none was.
+func ms(d machine.Duration) *float64 {
+	if d <= 0 {
+		return nil
+	}
+	t := float64(d) / 1000
+	return &t
+}
 
 func formatAddrs(addrs []string) []string {
 	out := make([]string, 0, len(addrs))

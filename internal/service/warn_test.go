@@ -74,11 +74,11 @@ func TestOverGranted(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close(); n.Close() })
-	// The reserve of such a limit is more than any disk has.
-	if c := checkDisk(ctx, s, node.View{}); c.OK || !strings.Contains(c.Detail, "takes no more blocks") || !strings.Contains(c.Fix, "lower --limit") {
+	// Such a limit is more than any disk has; the reserve is that of what it has.
+	if c := checkDisk(ctx, s, node.View{}); !c.OK || !strings.Contains(c.Detail, "it takes at most") || !strings.Contains(c.Fix, "lower --limit") {
 		t.Errorf("doctor: %+v", c)
 	}
-	if st, err := s.Status(ctx); err != nil || !strings.Contains(strings.Join(st.Warnings, "; "), "that this limit keeps in reserve") || OverGranted(n) == "" {
+	if st, err := s.Status(ctx); err != nil || !strings.Contains(strings.Join(st.Warnings, "; "), "it takes at most") || OverGranted(n) == "" {
 		t.Errorf("status: %q, %v", st.Warnings, err)
 	}
 }
@@ -140,7 +140,7 @@ func TestRottenDisk(t *testing.T) {
 		t.Errorf("status: %q, %v", w, err)
 	}
 	res, err := s.Doctor(ctx, api.DoctorRequest{Checks: []string{"disk"}})
-	if err != nil || res.Results[0].OK || !strings.Contains(res.Results[0].Detail, "failed their check since") {
+	if err != nil || res.Results[0].OK || res.Results[0].Level != "fail" || !strings.Contains(res.Results[0].Detail, "failed their check since") {
 		t.Errorf("doctor: %+v, %v", res, err)
 	}
 	if !strings.Contains(log.String(), "check the disk") {

@@ -19,8 +19,8 @@ func CheckLimit(limit int64) error {
 	return nil
 }
 
-// ReserveOf is the reserve under a limit: 5 % and the ballast.
-func ReserveOf(limit int64) int64 { return limit/20 + Ballast }
+// ReserveOf is the reserve of a store that can hold n bytes: 5 % and the ballast.
+func ReserveOf(n int64) int64 { return n/20 + Ballast }
 
 // Cost is what a record with a value of n bytes adds to Used.
 func Cost(k Key, n int) int64 { return int64(1+len(k.GUID)+len(k.Sub)+n) + Overhead }
@@ -34,9 +34,14 @@ type Space struct {
 // room is what could be written at all, the reserve included; may be negative.
 func (s Space) room() int64 { return min(s.Limit-s.Used, s.FSFree) }
 
+// Reserve is that of what the store can hold: up to its limit, or all that its file
+// system has for it, if that is less (docs/adr/0015). What the store writes leaves it
+// as it is.
+func (s Space) Reserve() int64 { return ReserveOf(max(0, s.Used+s.room())) }
+
 // Usage adds the reserve and what is free.
 func (s Space) Usage() Usage {
-	reserve := ReserveOf(s.Limit)
+	reserve := s.Reserve()
 	return Usage{
 		Limit:   s.Limit,
 		Used:    s.Used,
@@ -53,7 +58,7 @@ func (s Space) Fits(n int64, urgent bool) bool {
 		return true
 	}
 	if !urgent {
-		n += ReserveOf(s.Limit)
+		n += s.Reserve()
 	}
 	return n <= s.room()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"atoll.example/atoll/internal/store"
 )
 
 // Numbers of our own.
@@ -107,7 +106,7 @@ func (s *Store) pickVictim() {
 	if worst == nil || worst.dead() <= 0 {
 		return
 	}
-	if 2*worst.dead() < worst.size && 2*garbage < store.ReserveOf(s.space.limit.Load()) {
+	if 2*worst.dead() < worst.size && 2*garbage < s.space.now().Reserve() {
 		return
 	}
 	select {

@@ -206,13 +206,25 @@ func TestNoRoomForAStore(t *testing.T) {
 	wantError(t, err, store.ErrFull, "300 MiB", "256 MiB")
 }
 
-// The file system is fuller than the limit allows for.
+// The file system has less than the limit: the reserve is that of what there is, and
+// kept from all but what is urgent.
 func TestFileSystemNearlyFull(t *testing.T) {
 	disk := vfs.NewMem()
 	o := testOptions(disk)
-	disk.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: uint64(store.ReserveOf(o.Limit)) + 1000, TotalBytes: 20 << 30})
+	o.Limit = 10 << 40 // 5 % of it are more than the disk has
+	has := func(free int64) { disk.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: uint64(free), TotalBytes: 90 << 30}) }
+	has(67 << 30)
 	s := mustOpen(t, "/store", o)
-	if u := s.Usage(); u.Free != 1000 {
+	if u, want := s.Usage(), int64(67<<30)/20+store.Ballast; u.Reserve < want || u.Reserve > want+1<<10 || u.Free != 67<<30-u.Reserve {
+		t.Errorf("usage %+v, want a reserve of %d", u, want)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	// Others have filled it but for the reserve: of n bytes free that is n/20 and the ballast.
+	has((store.Ballast + 1000) * 20 / 19)
+	s = mustOpen(t, "/store", o)
+	if u := s.Usage(); u.Free < 990 || u.Free > 1000 {
 		t.Errorf("usage %+v", u)
 	}
 	put := func(n int, urgent bool) error {
