@@ -104,7 +104,7 @@ type Peer struct {
 	Domain  string    `json:"domain"`
 	Role    string    `json:"role"`
 	State   string    `json:"state"`  // self, live, suspected, silent, left, revoked
-	RTTMs   float64   `json:"rtt_ms"` // 0 when unknown
+	RTTMs   *float64  `json:"rtt_ms"` // null when unknown
 	Addr    string    `json:"addr"`
 	Used    int64     `json:"used"`
 	Limit   int64     `json:"limit"` // 0 when unknown
@@ -357,11 +357,11 @@ type LookupResult struct {
 
 // Replica is a member of a replica set.
 type Replica struct {
-	GUID   id.GUID `json:"guid"`
-	Name   string  `json:"name"`
-	Domain string  `json:"domain"`
-	Addr   string  `json:"addr"`
-	RTTMs  float64 `json:"rtt_ms"`
+	GUID   id.GUID  `json:"guid"`
+	Name   string   `json:"name"`
+	Domain string   `json:"domain"`
+	Addr   string   `json:"addr"`
+	RTTMs  *float64 `json:"rtt_ms"` // null when unknown
 }
 
 // RouteResult is the way a probe took, this node first.
@@ -372,11 +372,11 @@ type RouteResult struct {
 
 // Hop is a node on the way.
 type Hop struct {
-	GUID   id.GUID `json:"guid"`
-	Addr   string  `json:"addr"`
-	Rule   string  `json:"rule"`   // how this node chose the next: root, leaf set, table, rare case
-	Prefix int     `json:"prefix"` // digits shared with the key
-	RTTMs  float64 `json:"rtt_ms"` // from the hop before
+	GUID   id.GUID  `json:"guid"`
+	Addr   string   `json:"addr"`
+	Rule   string   `json:"rule"`   // how this node chose the next: root, leaf set, table, rare case
+	Prefix int      `json:"prefix"` // digits shared with the key
+	RTTMs  *float64 `json:"rtt_ms"` // from the hop before; null for the first, and when unknown
 }
 
 // Table is the routing state of a node (Coulouris et al., Figure 10.7).
@@ -389,9 +389,9 @@ type Table struct {
 
 // Cell is an entry of the routing table; Self marks the node's own cells.
 type Cell struct {
-	GUID  id.GUID `json:"guid"`
-	RTTMs float64 `json:"rtt_ms"`
-	Self  bool    `json:"self"`
+	GUID  id.GUID  `json:"guid"`
+	RTTMs *float64 `json:"rtt_ms"` // null when unknown
+	Self  bool     `json:"self"`
 }
 
 // LeafSet holds the nearest nodes on either side, nearest first.
@@ -416,9 +416,26 @@ type DoctorResult struct {
 // it makes a warning.
 type Check struct {
 	Check  string `json:"check"`
+	Level  string `json:"level"` // ok, warn or fail: what OK and Fix say in one word; see Graded
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`
 	Fix    string `json:"fix"`
+}
+
+// Graded returns r with the level of each finding.
+func (r DoctorResult) Graded() DoctorResult {
+	for i := range r.Results {
+		c := &r.Results[i]
+		switch {
+		case !c.OK:
+			c.Level = "fail"
+		case c.Fix != "":
+			c.Level = "warn"
+		default:
+			c.Level = "ok"
+		}
+	}
+	return r
 }
 
 // Progress is how far a job is. Totals and times are -1 when unknown.

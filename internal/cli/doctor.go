@@ -105,17 +105,17 @@ func (a *app) checks(cs []api.Check) error {
 	for _, c := range cs {
 		bad = bad || !c.OK
 	}
-	err := a.show(api.DoctorResult{Results: cs}, func(w io.Writer) {
+	err := a.show(api.DoctorResult{Results: cs}.Graded(), func(w io.Writer) {
 		width := 0
 		for _, c := range cs {
 			width = max(width, len(c.Check))
 		}
 		for _, c := range cs {
 			mark := a.styled("32", "ok  ")
-			switch {
-			case !c.OK:
+			switch c.Level {
+			case "fail":
 				mark = a.styled("31", "FAIL")
-			case c.Fix != "":
+			case "warn":
 				mark = a.styled("33", "warn")
 			}
 			fmt.Fprintf(w, "%s  %-*s  %s\n", mark, width, escape(c.Check), escape(c.Detail))

@@ -214,15 +214,15 @@ func seconds(s float64) string {
 	}
 }
 
-// rtt words a round-trip time.
-func rtt(ms float64) string {
+// rtt words a round-trip time, nil if it is not known.
+func rtt(ms *float64) string {
 	switch {
-	case ms <= 0:
+	case ms == nil:
 		return "–"
-	case ms < 10:
-		return fmt.Sprintf("%.2f ms", ms)
+	case *ms < 10:
+		return fmt.Sprintf("%.2f ms", *ms)
 	default:
-		return fmt.Sprintf("%.0f ms", ms)
+		return fmt.Sprintf("%.0f ms", *ms)
 	}
 }
 

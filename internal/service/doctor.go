@@ -55,7 +55,7 @@ func (s *Service) Doctor(ctx context.Context, r api.DoctorRequest) (api.DoctorRe
 		}
 		res.Results = append(res.Results, api.Check{Check: "backup", OK: true, Detail: "keys, secret and catalogue saved in " + r.Backup + "; keep it where only you can read it"})
 	}
-	return res, nil
+	return res.Graded(), nil
 }
 
 // size is a number of bytes for people.

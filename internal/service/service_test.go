@@ -199,7 +199,7 @@ func TestPeersTellOfAll(t *testing.T) {
 				if m.State == "self" {
 					continue
 				}
-				if m.State != "live" || m.RTTMs <= 0 || m.RTTMs > 10_000 || m.Version != "test-"+m.Name {
+				if m.State != "live" || m.RTTMs == nil || *m.RTTMs <= 0 || *m.RTTMs > 10_000 || m.Version != "test-"+m.Name {
 					t.Logf("node %d: %s is %s, %v ms, version %q", i, m.Name, m.State, m.RTTMs, m.Version)
 					return false
 				}

@@ -92,7 +92,7 @@ func New() *Node {
 	for i, g := range Others {
 		n.Members = append(n.Members, api.Peer{
 			GUID: g, Name: string(rune('b'+i)) + "ravo", Domain: "rack-2", Role: "member", State: "live",
-			RTTMs: 0.5 + float64(i), Addr: "127.0.0.1:400" + string(rune('2'+i)), Used: int64(i+1) << 33, Limit: 50 << 30, Free: 48<<30 - int64(i+1)<<33, Since: Epoch, Version: "1.0",
+			RTTMs: new(0.5 + float64(i)), Addr: "127.0.0.1:400" + string(rune('2'+i)), Used: int64(i+1) << 33, Limit: 50 << 30, Free: 48<<30 - int64(i+1)<<33, Since: Epoch, Version: "1.0",
 		})
 	}
 	return n
@@ -492,7 +492,7 @@ func (n *Node) Route(_ context.Context, r api.KeyRequest) (api.RouteResult, erro
 // Table implements api.Service: the node of Figure 10.7, with every cell of
 // row 0 filled and every second one of the others.
 func (n *Node) Table(context.Context) (api.Table, error) {
-	t := api.Table{GUID: Self, Leaf: api.LeafSet{Left: []api.Cell{{GUID: Others[3], RTTMs: 3.5}}, Right: []api.Cell{{GUID: Others[0], RTTMs: 0.5}}}}
+	t := api.Table{GUID: Self, Leaf: api.LeafSet{Left: []api.Cell{{GUID: Others[3], RTTMs: new(3.5)}}, Right: []api.Cell{{GUID: Others[0], RTTMs: new(0.5)}}}}
 	for row := range 6 {
 		cells := make([]*api.Cell, 16)
 		for d := range 16 {
@@ -500,7 +500,7 @@ func (n *Node) Table(context.Context) (api.Table, error) {
 			case Self.Digit(row) == d:
 				cells[d] = &api.Cell{GUID: Self, Self: true}
 			case row == 0 || d%2 == 0:
-				cells[d] = &api.Cell{GUID: Self.WithDigit(row, d), RTTMs: 1}
+				cells[d] = &api.Cell{GUID: Self.WithDigit(row, d), RTTMs: new(1.0)}
 			}
 		}
 		t.Rows = append(t.Rows, cells)
@@ -526,7 +526,7 @@ func (n *Node) Doctor(_ context.Context, r api.DoctorRequest) (api.DoctorResult,
 		}
 		res.Results = append(res.Results, api.Check{Check: "backup", OK: true, Detail: "saved"})
 	}
-	return res, nil
+	return res.Graded(), nil
 }
 
 // Events implements api.Service.
