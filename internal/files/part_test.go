@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -140,5 +141,32 @@ func TestPartInUse(t *testing.T) {
 	close(block)
 	if err := <-first; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestFolderGone: where the output's folder is away, that is named, and no file of
+// this package's own.
+func TestFolderGone(t *testing.T) {
+	c := open(t, newPool(), t.TempDir())
+	r := put(t, c, data(1, 5000))
+	f, err := c.OpenFile(t.Context(), r.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.takePart(t.Context(), root, "x", false)
+	if err == nil || !strings.Contains(err.Error(), dir+": no such") || strings.Contains(err.Error(), "atoll-") {
+		t.Errorf("%v", err)
 	}
 }

@@ -127,6 +127,10 @@ func (f *File) takePart(ctx context.Context, root *os.Root, name string, force b
 		case err == nil:
 			return p, nil
 		case !errors.Is(err, ErrInUse) || time.Since(start) > partPatience:
+			var at *os.PathError
+			if errors.As(err, &at) { // of a part that cannot be made: what stands in the way is the folder
+				err = &os.PathError{Op: at.Op, Path: root.Name(), Err: at.Err}
+			}
 			return nil, pathError(err)
 		}
 		select {
