@@ -119,12 +119,18 @@ func parseSize(s string) (int64, error) {
 	return int64(f * factor), nil
 }
 
+// maxDays is what a time.Duration can hold.
+const maxDays = uint64(math.MaxInt64 / (24 * time.Hour))
+
 // parseDuration reads Go's durations, and days: 90s, 24h, 30d.
 func parseDuration(s string) (time.Duration, error) {
 	bad := fmt.Errorf("%q is not a duration: write 90s, 24h or 30d", s)
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil {
+		n, err := strconv.ParseUint(days, 10, 64)
+		switch {
+		case errors.Is(err, strconv.ErrRange) || err == nil && n > maxDays:
+			return 0, fmt.Errorf("%q is too long: %dd at most", s, maxDays)
+		case err != nil:
 			return 0, bad
 		}
 		return time.Duration(n) * 24 * time.Hour, nil

@@ -24,7 +24,7 @@ func clockOffset() (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", clockEnv, err)
+		return 0, fmt.Errorf("%s: %q is not an offset: write 90s, -1h or the like", clockEnv, text)
 	}
 	return d, nil
 }

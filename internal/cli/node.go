@@ -108,6 +108,11 @@ func (a *app) nodeOptions(cmd *cobra.Command) (NodeOptions, error) {
 	case o.Limit != 0 && o.Limit < 256<<20:
 		return o, usage(cmd, "--limit must be at least 256MiB")
 	}
+	for _, addr := range o.Announce {
+		if strings.HasSuffix(addr, ":0") || strings.Contains(addr+"/", "/tcp/0/") || strings.Contains(addr+"/", "/udp/0/") {
+			return o, usage(cmd, "--announce: %q has no port that others can reach: name the one that leads here", addr)
+		}
+	}
 	var err error
 	if o.ClockOffset, err = clockOffset(); err != nil {
 		return o, usage(cmd, "%v", err)

@@ -17,6 +17,9 @@ import (
 // secret is an argument, or what standard input holds if it is "-".
 func (a *app) secret(ctx context.Context, cmd *cobra.Command, arg, what string) (string, error) {
 	if arg != "-" {
+		if s := strings.TrimSpace(arg); strings.HasPrefix(s, "atoll:") || strings.HasPrefix(s, "atoll-invite") {
+			return s, nil // copied with the white space around it
+		}
 		return arg, nil
 	}
 	b, err := readAll(ctx, a.in, api.MaxLink)
@@ -42,6 +45,9 @@ func (a *app) link(ctx context.Context, cmd *cobra.Command, arg string) (string,
 	return s, err
 }
 
+// maxInviteDays is how long an invite may be good: as long as a certificate.
+const maxInviteDays = 400
+
 func (a *app) inviteCmd() *cobra.Command {
 	return a.command(&cobra.Command{
 		Use:   "invite",
@@ -63,6 +69,8 @@ you want in.`,
 			return usage(cmd, "--role must be member or admin")
 		case r.TTLS < 1:
 			return usage(cmd, "--ttl must be at least 1s")
+		case r.TTLS > maxInviteDays*24*3600:
+			return usage(cmd, "--ttl must be at most %dd", maxInviteDays)
 		}
 		v, err := a.node().Invite(ctx, r)
 		if err != nil {
