@@ -11,6 +11,7 @@ import (
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/dht"
 	"atoll.example/atoll/internal/node"
+	"atoll.example/atoll/internal/store"
 )
 
 // check is one thing the doctor looks at.
@@ -101,17 +102,22 @@ func checkDisk(_ context.Context, s *Service, _ node.View) api.Check {
 			Fix:    "check the disk (dmesg, smartctl) and replace it if it fails; the copies are fetched anew from the others",
 		}
 	}
+	return checkRoom(u, detail)
+}
+
+// checkRoom looks at how much a store takes still.
+func checkRoom(u store.Usage, detail string) api.Check {
 	fix := "raise --limit, free space on the file system, or add a member"
-	over := OverGranted(s.n)
+	over := granted(u)
 	if over != "" {
-		detail, fix = detail+"; "+over, "free space on the file system, or lower --limit"
+		detail, fix = detail+"; "+over, "free space on the file system, or add a member"
 	}
-	// A limit above what there is is a warning, OK and yet with a Fix, as long as there is room.
 	if u.Free < room(u)/20 {
 		return api.Check{Detail: detail, Fix: fix}
 	}
+	// A limit above what there is is a warning, OK and yet with a Fix, as long as there is room.
 	if over != "" {
-		return api.Check{OK: true, Detail: detail, Fix: fix}
+		return api.Check{OK: true, Detail: detail, Fix: "free space on the file system, or lower --limit"}
 	}
 	return api.Check{OK: true, Detail: detail}
 }

@@ -140,8 +140,9 @@ func noRoom(u store.Usage) string {
 }
 
 // OverGranted warns of a limit that the file system has no room for; empty: it has.
-func OverGranted(n *node.Node) string {
-	u := n.Usage()
+func OverGranted(n *node.Node) string { return granted(n.Usage()) }
+
+func granted(u store.Usage) string {
 	if u.Free == 0 && strangers(u) != "" {
 		return noRoom(u)
 	}

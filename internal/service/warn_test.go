@@ -32,6 +32,10 @@ func TestNoRoom(t *testing.T) {
 		if w := noRoom(c.u); (w == "") != (c.want == "") || !strings.Contains(w, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, w, c.want)
 		}
+		// A lower limit makes no room where others have taken it.
+		if got := checkRoom(c.u, ""); !got.OK && strings.Contains(got.Fix, "lower --limit") || got.OK && got.Fix != "" && !c.foreign {
+			t.Errorf("%s: doctor: %+v", c.name, got)
+		}
 		if got := strangers(c.u) != ""; got != c.foreign {
 			t.Errorf("%s: filled by others: %t", c.name, got)
 		}
