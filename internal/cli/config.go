@@ -235,11 +235,27 @@ func loadConfig(path string) (k *koanf.Koanf, from map[string]string, err error)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // not ours: another user's node says so itself
 	case errors.Is(err, syscall.ENOTDIR): // no folder: who needs one says so
 	case err != nil:
+		var at interface{ Position() (line, column int) }
+		if errors.As(err, &at) {
+			line, _ := at.Position()
+			err = fmt.Errorf("line %d: %w", line, err)
+		}
 		return nil, nil, err
 	}
-	for _, key := range own.Keys() {
-		if _, ok := defaults[key]; !ok || key == "dir" {
+	known := make(map[string]setting)
+	for _, s := range settings {
+		known[s.key] = s
+	}
+	for _, key := range own.Keys() { // of all commands: a mistake shows at the first start, not at the first put
+		s, ok := known[key]
+		if !ok || key == "dir" {
 			return nil, nil, fmt.Errorf("unknown setting %q%s", key, nearest(key))
+		}
+		if _, list := own.Get(key).([]any); list && s.kind != kindList {
+			return nil, nil, fmt.Errorf("%s: a list, where one value belongs", key)
+		}
+		if err := s.check(plainText(own.Get(key))); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", key, err)
 		}
 		from[key] = path + ": " + key
 	}
