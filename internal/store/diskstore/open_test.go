@@ -212,7 +212,9 @@ func TestFileSystemNearlyFull(t *testing.T) {
 	disk := vfs.NewMem()
 	o := testOptions(disk)
 	o.Limit = 10 << 40 // 5 % of it are more than the disk has
-	has := func(free int64) { disk.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: uint64(free), TotalBytes: 90 << 30}) }
+	has := func(free int64) {
+		disk.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: uint64(free), TotalBytes: 90 << 30})
+	}
 	has(67 << 30)
 	s := mustOpen(t, "/store", o)
 	if u, want := s.Usage(), int64(67<<30)/20+store.Ballast; u.Reserve < want || u.Reserve > want+1<<10 || u.Free != 67<<30-u.Reserve {
