@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
 )
 
 // Numbers of our own.
