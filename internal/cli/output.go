@@ -151,7 +151,8 @@ func fold(s string, width int) string {
 	return b.String()
 }
 
-// size words a number of bytes: 3 significant digits and a binary unit.
+// size words a number of bytes: in a binary unit, with one decimal, as the node
+// does in its warnings.
 func size(n int64) string {
 	if n < 1024 {
 		return strconv.FormatInt(n, 10) + " B"
@@ -163,12 +164,7 @@ func size(n int64) string {
 			break
 		}
 	}
-	switch {
-	case f >= 99.95:
-		return fmt.Sprintf("%.0f %s", f, unit)
-	default:
-		return fmt.Sprintf("%.1f %s", f, unit)
-	}
+	return fmt.Sprintf("%.1f %s", f, unit)
 }
 
 // count writes a number with separators for thousands.

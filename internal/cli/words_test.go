@@ -11,7 +11,7 @@ import (
 )
 
 func TestWords(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1<<20 - 1: "1.0 MiB", 31457280: "30.0 MiB", 500 << 30: "500 GiB", math.MaxInt64: "8.0 EiB"} {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1<<20 - 1: "1.0 MiB", 31457280: "30.0 MiB", 256 << 20: "256.0 MiB", 500 << 30: "500.0 GiB", 1<<20 - 50: "1.0 MiB", math.MaxInt64: "8.0 EiB"} {
 		if got := size(n); got != want {
 			t.Errorf("size(%d) = %s, want %s", n, got, want)
 		}
