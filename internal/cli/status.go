@@ -95,7 +95,7 @@ func (a *app) statusWords(st api.Status, peers []api.Peer) string {
 	safe, colour := safetyWords(st)
 	ask("Is my data safe?", a.styled(colour, safe))
 	ask("Which disk fills next?", fillWords(st, peers))
-	what, long := repairWords(st)
+	what, long := repairWords(st, peers)
 	ask("What is being repaired?", what)
 	ask("How long still?", long)
 	fmt.Fprintf(&b, "\nPool %s: %d of %d members here, %d copies of each block, writes wait for %d, %s.\n",
@@ -229,17 +229,48 @@ func fillWords(st api.Status, peers []api.Peer) string {
 	return s
 }
 
+// lastBlocks is the part of what is free, in bytes, that blocks of 1 MiB, those of
+// large files, do not get: a member takes a block of at most a tenth of what it has
+// free (20-dht §6).
+const lastBlocks = 10 << 20
+
+// roomOf is how many bytes of large files a member takes still.
+func roomOf(p api.Peer) int64 { return max(0, p.Free-lastBlocks) }
+
+// roomless names the members without room, if those that have some are too few for
+// all copies of a block; else it is empty.
+func roomless(st api.Status, peers []api.Peer) string {
+	var full []string
+	for _, p := range peers {
+		if (p.State == "live" || p.State == "self") && p.Limit > 0 && roomOf(p) == 0 {
+			full = append(full, named(p))
+		}
+	}
+	if len(full) == 0 || st.Members.Live-len(full) >= min(st.Pool.K, st.Members.Total) {
+		return ""
+	}
+	if more := len(full) - 3; more > 0 {
+		full = append(full[:3], count(int64(more))+" more")
+	}
+	return strings.Join(full, ", ")
+}
+
 // repairWords answers the last two questions.
-func repairWords(st api.Status) (what, long string) {
+func repairWords(st api.Status, peers []api.Peer) (what, long string) {
 	r := st.Repair
 	if isolated(st) {
 		return "Not known either.", "Until another member is found."
 	}
 	if r.Queued == 0 {
-		if st.Safety.Degraded+st.Safety.BelowW > 0 {
+		switch full := roomless(st, peers); {
+		case st.Safety.Degraded+st.Safety.BelowW == 0:
+			return "Nothing.", "Nothing to wait for."
+		case st.Members.Live < st.Members.Total:
 			return "Nothing yet: members that are away may still come back.", "Until they do, or the grace period ends."
+		case full != "":
+			return "Nothing: there is no room for more copies on " + full + ". Raise --limit there, add a member, or remove files.", "Until there is room."
 		}
-		return "Nothing.", "Nothing to wait for."
+		return "Nothing yet: members are still finding out which copies are missing.", "Not known yet."
 	}
 	what = fmt.Sprintf("%s (%s to copy).", plural(r.Queued, "block"), size(r.Bytes))
 	if r.ETAS == nil {
