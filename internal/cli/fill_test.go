@@ -34,3 +34,14 @@ func TestWhichDiskFills(t *testing.T) {
 		}
 	}
 }
+
+// TestRoomIsForLargeFiles: what a member has free is not all room: a block of 1 MiB
+// is taken only while it is at most a tenth of it.
+func TestRoomIsForLargeFiles(t *testing.T) {
+	for free, want := range map[int64]string{65 << 20: "55.0 MiB", 9 << 20: "0 B"} {
+		got := fillWords(api.Status{}, []api.Peer{{GUID: id.FromPrefix("d13da3"), Name: "b", Used: 156 << 20, Limit: 312 << 20, Free: free}})
+		if want := "That of b (d13da300): 156.0 MiB of 312.0 MiB used (50 %), room for " + want + "."; got != want {
+			t.Errorf("%s\nwant: %s", got, want)
+		}
+	}
+}

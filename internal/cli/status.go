@@ -220,7 +220,7 @@ func fillWords(st api.Status, peers []api.Peer) string {
 	}
 	s := fmt.Sprintf("That of %s: %s of %s used (%d %%)", named(fullest), size(fullest.Used), size(fullest.Limit), fullest.Used*100/fullest.Limit)
 	if fullest.Free < (fullest.Limit-fullest.Used)/2 {
-		s += ", room for " + size(fullest.Free)
+		s += ", room for " + size(roomOf(fullest))
 	}
 	s += "."
 	if own != "" {
