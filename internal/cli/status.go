@@ -164,11 +164,11 @@ func safetyWords(st api.Status) (answer, colour string) {
 	case s.Degraded > 0:
 		return fmt.Sprintf("Yes, but %s fewer than %s.%s", have(s.Degraded, s.Blocks), target, silent), "33"
 	case len(s.Silent) > 0:
-		return fmt.Sprintf("As far as can be told: all %s counted have %s.%s", plural(s.Blocks, "block"), target, silent), "33"
+		return fmt.Sprintf("As far as can be told: %s %s.%s", allHave(s.Blocks, " counted"), target, silent), "33"
 	case s.Blocks == 0:
 		return "Yes: there is none yet." + silent, "32"
 	default:
-		return fmt.Sprintf("Yes: all %s have %s.%s", plural(s.Blocks, "block"), target, silent), "32"
+		return fmt.Sprintf("Yes: %s %s.%s", allHave(s.Blocks, ""), target, silent), "32"
 	}
 }
 
@@ -179,6 +179,14 @@ func have(n, of int64) string {
 		verb = "has"
 	}
 	return fmt.Sprintf("%s of %s %s", count(n), plural(of, "block"), verb)
+}
+
+// allHave is "all 1,234 blocks counted have", or "the one block counted has".
+func allHave(n int64, which string) string {
+	if n == 1 {
+		return "the one block" + which + " has"
+	}
+	return "all " + plural(n, "block") + which + " have"
 }
 
 func alsoBelow(n int64) string {

@@ -111,3 +111,15 @@ func TestComplainLines(t *testing.T) {
 		t.Errorf("%q, want %q", errs.String(), want)
 	}
 }
+
+// TestSafetyWordsOfOneBlock: of one block there is no "all".
+func TestSafetyWordsOfOneBlock(t *testing.T) {
+	st := api.Status{Pool: api.PoolStatus{K: 3, W: 2}, Members: api.MemberCount{Total: 3, Live: 3}, Safety: api.Safety{Blocks: 1, Full: 1}}
+	if got, _ := safetyWords(st); got != "Yes: the one block has 3 copies." {
+		t.Error(got)
+	}
+	st.Safety.Silent = apitest.Others[:1]
+	if got, _ := safetyWords(st); got != "As far as can be told: the one block counted has 3 copies. Not counted, since silent: d13da300." {
+		t.Error(got)
+	}
+}
