@@ -26,6 +26,7 @@ type arc struct {
 
 	dirty  bool         // a copy may be missing: count again
 	stale  bool         // blocks came or went: count again when asked
+	copies int          // asked for when it was counted last
 	short  machine.Time // since when copies have been found missing; 0: none were
 	found  bool         // the count under way found one
 	due    machine.Time // when a copy that is missing may be made
@@ -416,7 +417,7 @@ func (n *Node) newArc(lo, hi id.GUID, was *arc, set, cands []*peer) *arc {
 		// that does not count for entering it.
 		a.seen, a.fresh = was.seen, was.fresh
 	}
-	a.stale, a.stats = true, was.stats
+	a.stale, a.stats, a.copies = true, was.stats, was.copies
 	a.synced = was.synced && was.mine() && a.mine() // else it is entered anew
 	a.dirty = was.dirty || was.midway || was.lo != lo || was.hi != hi || !slices.Equal(a.set, was.set)
 	a.due, a.short = was.due, was.short

@@ -254,6 +254,7 @@ func (n *Node) sendCopy(s *spread, t *target, c *copyMsg, want func()) {
 		case *refuseMsg:
 			if m.code == codeFull {
 				p.fullTill = n.now.Add(machine.Minute)
+				n.compareSoon(p)
 			}
 			s.refused(t, refusal(m))
 		default:

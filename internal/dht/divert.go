@@ -33,6 +33,7 @@ func (n *Node) divert(from *peer, m *copyMsg) {
 	next = func() {
 		if len(hosts) == 0 || len(m.certs) == 0 {
 			n.pending -= size
+			n.compareSoon(from)
 			n.no(from, m.req, &refuseMsg{code: codeFull, detail: "neither here nor with a neighbour", set: n.fullest(set)})
 			return
 		}

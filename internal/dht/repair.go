@@ -65,7 +65,7 @@ func (n *Node) recount() {
 func (n *Node) countArcs(all bool) {
 	budget := countBudget
 	for _, a := range n.arcs {
-		if !a.dirty && !a.midway && a.due > n.now && !(all && a.stale) {
+		if !a.dirty && !a.midway && a.due > n.now && !(all && a.stale) && a.copies == n.kEff(0) {
 			continue
 		}
 		if budget = n.count(a, budget); budget <= 0 {
@@ -79,6 +79,7 @@ func (n *Node) countArcs(all bool) {
 func (n *Node) count(a *arc, budget int) int {
 	if !a.midway {
 		a.midway, a.dirty, a.stale = true, false, false
+		a.copies = n.kEff(0)
 		a.cursor, a.due = a.lo, machine.Never
 		a.tally, a.found = tally{}, false
 	}

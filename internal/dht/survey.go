@@ -120,7 +120,7 @@ func (n *Node) surveyWithout(p *peer, m *surveyMsg) {
 
 func (n *Node) counting() bool {
 	for _, a := range n.arcs {
-		if a.midway || a.dirty {
+		if a.midway || a.dirty || a.copies != n.kEff(0) {
 			return true
 		}
 	}

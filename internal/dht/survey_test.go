@@ -1,6 +1,10 @@
 package dht
 
-import "testing"
+import (
+	"testing"
+
+	"atoll.example/atoll/internal/machine"
+)
 
 // TestSurveyAsksFirst: a leader that has heard of one copy alone, as after a put
 // that another member coordinated, asks before it says that a block is below the
@@ -25,5 +29,42 @@ func TestSurveyAsksFirst(t *testing.T) {
 	n.assess(a, e)
 	if a.tally != (tally{blocks: 1, belowW: 1}) {
 		t.Errorf("all were asked: %+v", a.tally)
+	}
+}
+
+// TestFullLeaderIsCounted: what a full member leads and does not store is counted
+// all the same, within seconds, wherever the survey is asked for.
+func TestFullLeaderIsCounted(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(3)
+	w.run(machine.Minute)
+	w.nodes[2].limit = 1
+	const blocks = 60
+	for i := range blocks {
+		w.put(w.nodes[i%2], block(uint64(i), 1000))
+	}
+	w.run(10 * machine.Second)
+	for _, x := range w.nodes {
+		if s := w.survey(x); s.Total.Blocks != blocks || s.Total.Degraded != blocks {
+			t.Errorf("%d blocks counted, %d of them short, of %d", s.Total.Blocks, s.Total.Degraded, blocks)
+		}
+	}
+}
+
+// TestSurveyAfterLeave: blocks are not counted short of copies that a pool of two
+// does not owe.
+func TestSurveyAfterLeave(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(3)
+	w.fill(60)
+	w.run(machine.Minute)
+	if _, err := w.do(w.nodes[2], DrainCmd{}); err != nil {
+		t.Fatal(err)
+	}
+	w.kill(w.nodes[2]) // the ring hears of it first,
+	w.survey(w.nodes[0])
+	w.leave(w.nodes[2]) // and then the roster
+	if s := w.survey(w.nodes[0]); s.Total.Blocks == 0 || s.Total.Degraded > 0 {
+		t.Errorf("%+v", s.Total)
 	}
 }

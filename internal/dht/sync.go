@@ -121,6 +121,17 @@ func (n *Node) spansFor(p *peer, entering bool) []span {
 	return spans
 }
 
+// compareSoon brings the next round with p forward, on both sides: one of them has
+// refused what the other stores, and must count it all the same where it leads.
+func (n *Node) compareSoon(p *peer) {
+	soon := n.now.Add(n.cfg.ClientTimeout)
+	if p == n.me || p.sync.round <= soon {
+		return
+	}
+	p.sync.round = soon
+	n.later(soon.Sub(n.now), n.pulseSync)
+}
+
 func (n *Node) beginSync(p *peer, spans []span) {
 	s := &p.sync
 	s.gen++
@@ -258,8 +269,6 @@ func (n *Node) askTree(p *peer, sp span) {
 			switch {
 			case mine == theirs:
 				n.equal(p, a, b)
-			case theirs.count == 0:
-				n.lacks(p, a, b)
 			case mine.count <= maxKeys && theirs.count <= maxKeys:
 				p.sync.keys = append(p.sync.keys, span{a, b, false})
 			default:
