@@ -46,12 +46,12 @@ func TestResumed(t *testing.T) {
 			if victim == "node" { // another file under the same name
 				sum = writeFile(t, r.path, r.size, rnd)
 			}
-			link := r.put(round, victim)
+			owner, link := r.put(round, victim)
 			r.get(round, victim, link)
 			if err := p.get(rnd.IntN(4), stored{link, r.size, sum}, rnd); err != nil {
 				t.Fatal(err)
 			}
-			p.ok(0, nil, "rm", link) // leaves room for the next ones
+			p.ok(owner, nil, "rm", link) // leaves room for the next ones
 		}
 	}
 }
@@ -65,9 +65,9 @@ type resumer struct {
 }
 
 // put kills a put at a random point and goes on with it.
-func (r *resumer) put(round int, victim string) (link string) {
+func (r *resumer) put(round int, victim string) (i int, link string) {
 	r.t.Helper()
-	i := r.rnd.IntN(4)
+	i = r.rnd.IntN(4)
 	point := 1 + r.rnd.Int64N(r.size/block*9/10)
 	r.broken(i, victim, func() bool { return acked(r.t, r.procs[i].dir) >= point }, "put", r.path)
 	had := acked(r.t, r.procs[i].dir)
@@ -87,7 +87,7 @@ func (r *resumer) put(round int, victim string) (link string) {
 	if most := 3 * missing * (block + block/64); moved > most {
 		r.t.Errorf("%d bytes were stored, for %d missing blocks at most %d", moved, missing, most)
 	}
-	return done.Link
+	return i, done.Link
 }
 
 // get kills a get at a random point and goes on with it.
