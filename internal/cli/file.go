@@ -13,6 +13,7 @@ import (
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/files"
+	"atoll.example/atoll/internal/seal"
 
 	"github.com/spf13/cobra"
 )
@@ -296,6 +297,9 @@ func (a *app) target(ctx context.Context, cmd *cobra.Command, out, link string) 
 	st, err := a.node().Stat(ctx, api.LinkRequest{Link: link})
 	if err != nil {
 		e := *api.AsError("get", err)
+		if l, err := seal.ParseLink(link); err == nil && e.Code == api.Removed {
+			files.DropParts(out, l.Root)
+		}
 		e.Op = "get"
 		return "", &e
 	}

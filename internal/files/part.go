@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -227,6 +229,37 @@ func (p *part) rename(from string, force bool) error {
 		return fmt.Errorf("%s: %w", EscapeName(p.name), ErrExists)
 	}
 	return p.root.Rename(from, p.name) // no hard links here
+}
+
+// drop removes a part that nothing can go on from, and its map.
+func (p *part) drop() {
+	_ = p.root.Remove(beside(p.name, partSuffix)) // what is left over harms nobody
+	_ = p.root.Remove(beside(p.name, mapSuffix))
+}
+
+// DropParts removes what earlier gets of a removed file, whose root block is g, have
+// left in dir: nothing can go on from it. Parts that another get writes stay.
+func DropParts(dir string, g id.GUID) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return
+	}
+	defer func() { _ = root.Close() }()
+	maps, _ := fs.Glob(root.FS(), "*"+mapSuffix)
+	for _, m := range maps {
+		state, err := root.OpenFile(m, os.O_RDWR, 0)
+		if err != nil {
+			continue
+		}
+		head := make([]byte, len(mapMagic)+id.Size)
+		if lock(state) == nil {
+			if _, err := state.ReadAt(head, 0); err == nil && string(head) == string(mapMagic[:])+string(g[:]) {
+				_ = root.Remove(strings.TrimSuffix(m, mapSuffix) + partSuffix)
+				_ = root.Remove(m)
+			}
+		}
+		_ = state.Close()
+	}
 }
 
 func (p *part) syncDir() error {

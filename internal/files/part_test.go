@@ -170,3 +170,70 @@ func TestFolderGone(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestRemovedLeavesNoPart: a part serves to go on. Of a file that was removed, while
+// it was got or since the last try, nothing stays; other errors, and a part that
+// another file has or another get writes, change nothing.
+func TestRemovedLeavesNoPart(t *testing.T) {
+	p := newPool()
+	c := open(t, p, t.TempDir(), chunkOf(64))
+	gone, kept := put(t, c, data(1, 10_000)), put(t, c, data(2, 10_000))
+	long := strings.Repeat("x", 250) // too long for a suffix
+	dir := t.TempDir()
+	left := func() int {
+		names, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	save := func(r Result, name string) error {
+		_, _, err := c.SaveFile(t.Context(), r.Link, dir, SaveOptions{Name: name})
+		return err
+	}
+	for _, name := range []string{"kept", "gone", long} {
+		p.reset()
+		cutAfter(p, "get", 30, nil)
+		r := gone
+		if name == "kept" {
+			r = kept
+		}
+		if err := save(r, name); !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+	}
+	if n := left(); n != 6 {
+		t.Fatalf("%d files of three parts", n)
+	}
+	p.reset()
+	p.onAny = func(op string) error {
+		if op == "get" && p.calls[op] > 5 {
+			return refuse("removed")
+		}
+		return nil
+	}
+	if err := save(gone, "gone"); Code(err) != codeRemoved || left() != 4 {
+		t.Errorf("removed under way: %v, %d files left", err, left())
+	}
+	p.reset()
+	if _, err := c.Remove(t.Context(), gone.Link, nil); err != nil {
+		t.Fatal(err)
+	}
+	busy, err := os.OpenFile(filepath.Join(dir, beside(long, mapSuffix)), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock(busy); err != nil {
+		t.Fatal(err)
+	}
+	if err := save(gone, "other"); !errors.Is(err, ErrRemoved) || left() != 4 {
+		t.Errorf("another get writes it: %v, %d files left", err, left())
+	}
+	_ = busy.Close()
+	if err := save(gone, "other"); !errors.Is(err, ErrRemoved) || left() != 2 {
+		t.Errorf("removed since: %v, %d files left", err, left())
+	}
+	if err := save(kept, "kept"); err != nil || left() != 1 {
+		t.Errorf("the other file: %v, %d files left", err, left())
+	}
+}

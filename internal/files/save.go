@@ -28,6 +28,9 @@ type Saved struct {
 // SaveFile writes the file of a read link into dir; see File.SaveTo.
 func (c *Client) SaveFile(ctx context.Context, l seal.Link, dir string, o SaveOptions) (Info, Saved, error) {
 	f, err := c.OpenFile(ctx, l)
+	if errors.Is(err, ErrRemoved) {
+		DropParts(dir, l.Root)
+	}
 	if err != nil {
 		return Info{}, Saved{}, fmt.Errorf("get: %w", err)
 	}
@@ -51,7 +54,8 @@ type saving struct {
 // SaveTo writes the file into dir, which exists. The output grows as
 // NAME.atoll-part, whatever the order in which chunks come; when all of it is
 // verified and synced it gets its name. Cut short, it goes on from the part
-// the next time. A file of that name is replaced only by force.
+// the next time; of a file that was removed meanwhile no part stays. A file of that
+// name is replaced only by force.
 func (f *File) SaveTo(ctx context.Context, dir string, o SaveOptions) (Saved, error) {
 	s, err := f.saveTo(ctx, dir, o)
 	if err != nil {
@@ -83,6 +87,9 @@ func (f *File) saveTo(ctx context.Context, dir string, o SaveOptions) (Saved, er
 	t := &saving{f: f, part: p, window: newWindow(f.c.cfg.Window), meter: newMeter("fetching", info.Size, o.Progress)}
 	defer t.meter.close()
 	if err := t.run(ctx); err != nil {
+		if Code(err) == codeRemoved {
+			p.drop()
+		}
 		return Saved{}, err
 	}
 	t.meter.phase("finishing")

@@ -104,3 +104,31 @@ func TestNamesakes(t *testing.T) {
 		t.Errorf("left: %+v, %v", left, err)
 	}
 }
+
+// TestGetOfRemovedLeavesNoPart: what an earlier get has left of a file that was
+// removed goes when the next one hears of it.
+func TestGetOfRemovedLeavesNoPart(t *testing.T) {
+	ctx := context.Background()
+	s := startPool(t, 1).services[0]
+	path, _ := randomFile(t, 10, 1)
+	put, err := s.Put(ctx, api.PutParams{Path: path, Size: -1}, nil, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Rm(ctx, api.LinkRequest{Link: put.Link}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, b := range map[string]string{"x.atoll-part": "bytes", "x.atoll-map": "ATM1" + string(put.GUID[:])} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = s.Get(ctx, api.GetRequest{Link: put.Link, Out: filepath.Join(dir, "x")}, nil, quiet)
+	if e := api.AsError("get", err); e.Code != api.Removed || strings.Contains(e.Message, "get:") {
+		t.Errorf("%v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}

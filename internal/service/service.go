@@ -194,26 +194,27 @@ func (s *Service) Get(ctx context.Context, r api.GetRequest, begin func(api.GetH
 	if err != nil {
 		return api.GetResult{}, err
 	}
-	f, err := s.files.OpenFile(ctx, link)
-	if err != nil {
-		return api.GetResult{}, err
-	}
-	info := f.Info()
-	res := api.GetResult{Name: info.Name, GUID: info.GUID, Verified: true}
+	res := api.GetResult{GUID: link.Root, Verified: true}
 	if r.Out != "" {
 		if r.Offset != 0 || r.Length != 0 {
 			return api.GetResult{}, api.Errorf(api.BadRequest, "get", r.Out, "a part of a file can only be streamed")
 		}
-		saved, err := f.SaveTo(ctx, filepath.Dir(r.Out), files.SaveOptions{
+		info, saved, err := s.files.SaveFile(ctx, link, filepath.Dir(r.Out), files.SaveOptions{
 			Name: filepath.Base(r.Out), Force: r.Force, Progress: progress(report),
 		})
 		if err != nil {
 			return api.GetResult{}, fileError("get", r.Out, err)
 		}
-		res.Path, res.Size, res.Resumed = r.Out, saved.Size, saved.Resumed
+		res.Path, res.Name, res.Size, res.Resumed = r.Out, info.Name, saved.Size, saved.Resumed
 		res.MS = time.Since(start).Milliseconds()
 		return res, nil
 	}
+	f, err := s.files.OpenFile(ctx, link)
+	if err != nil {
+		return api.GetResult{}, err
+	}
+	info := f.Info()
+	res.Name = info.Name
 	w, err := begin(api.GetHead{Name: info.Name, Size: info.Size, GUID: info.GUID})
 	if err != nil {
 		return api.GetResult{}, err
