@@ -2,6 +2,7 @@ package node
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,23 @@ const maxBackupFile = 512 << 20
 
 // Backup saves keys, secret, membership and catalogue to a new file of mode
 // 0600. Whoever reads it can act as this member and read its files.
-func (n *Node) Backup(path string) error { return n.home.backup(path) }
+func (n *Node) Backup(path string) error { return n.home.backupMember(path) }
+
+// Intact is an error if the folder no longer holds the keys and the certificate of
+// its member.
+func (n *Node) Intact() error { return n.home.sound() }
+
+// backupMember is backup of a folder that holds all that makes its member: without a
+// key, or with another's, the copy would be worth nothing when it is needed.
+func (h *home) backupMember(path string) error {
+	if err := h.sound(); err != nil {
+		return err
+	}
+	if err := h.member(); err != nil {
+		return err
+	}
+	return h.backup(path)
+}
 
 func (h *home) backup(path string) error { return h.backupTo(path, syncDir) }
 
@@ -77,7 +94,8 @@ func (h *home) backupTo(path string, sync func(dir string) error) (err error) {
 }
 
 // Restore makes a folder that of the member whose backup path is. The folder
-// must not hold a member yet. The boot epoch is not in a backup: the first
+// must not hold a member yet, or be that member's and lack files: those alone are
+// then put back. The boot epoch is not in a backup: the first
 // start learns from the others that it must jump (10-overlay §1).
 func Restore(dir, path string) error {
 	f, err := os.Open(path)
@@ -110,8 +128,13 @@ func Restore(dir, path string) error {
 		return err
 	}
 	defer h.close()
-	if h.has(memberFile) {
-		return fmt.Errorf("%s: %w; restore into an empty one", h.dir, ErrMember)
+	if h.used() {
+		if h.whole() == nil && len(h.lost()) == 0 {
+			return fmt.Errorf("%s: %w; restore into an empty one", h.dir, ErrMember)
+		}
+		if err := h.complete(found); err != nil {
+			return err
+		}
 	}
 	// The membership comes last: a restore cut short can be done again.
 	for _, name := range backupFiles {
@@ -122,6 +145,28 @@ func Restore(dir, path string) error {
 		}
 	}
 	return h.write(memberFile, found[memberFile])
+}
+
+// complete takes out of a backup what the member's folder has still, which is newer,
+// and refuses a backup of another member.
+func (h *home) complete(found map[string][]byte) error {
+	for _, name := range backupFiles {
+		b, err := h.read(name)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			continue
+		}
+		switch name {
+		case nodeKeyFile, ownerFile, rootKeyFile, secretFile:
+			if found[name] != nil && !bytes.Equal(b, found[name]) {
+				return &Fault{FaultCode: "bad_dir", Text: fmt.Sprintf("%s is not that of the member in the backup: restore into an empty folder, or delete it if it is wrong", h.path(name))}
+			}
+		}
+		found[name] = b
+	}
+	return nil
 }
 
 func isBackupFile(name string) bool {

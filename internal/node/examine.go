@@ -27,10 +27,7 @@ func BackupFolder(dir, path string) error {
 		return err
 	}
 	defer h.close()
-	if err := h.member(); err != nil {
-		return err
-	}
-	return h.backup(path)
+	return h.backupMember(path)
 }
 
 // Examine looks at a folder on which no node runs. With acceptDisk it reads
@@ -43,24 +40,31 @@ func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error
 		return nil, err
 	}
 	defer h.close()
+	if err := h.whole(); err != nil {
+		return []Finding{{Check: "folder", Detail: err.Error(), Fix: "see the message"}}, nil
+	}
 	switch err := h.member(); {
 	case errors.Is(err, ErrPending):
 		return []Finding{{Check: "folder", Detail: h.dir + ": " + ErrPending.Text, Fix: "run it again: atoll join INVITE"}}, nil
 	case err != nil:
 		return []Finding{{Check: "folder", Detail: h.dir + " holds no node", Fix: "make one with: atoll up, or: atoll join INVITE"}}, nil
 	}
-	who, err := h.keys()
-	if err == nil {
-		err = h.membership(who)
-	}
+	who, err := h.intact()
 	if err != nil {
-		return []Finding{{Check: "identity", Detail: err.Error(), Fix: "restore the member from a backup: atoll doctor --restore FILE"}}, nil
+		return []Finding{{Check: "identity", Detail: err.Error(), Fix: fixMixed}}, nil
 	}
 	if f, bad := h.membershipEnded(who); bad {
 		return []Finding{f}, nil
 	}
 	leaf := who.chain.Leaf()
-	found := []Finding{{Check: "identity", OK: true, Detail: fmt.Sprintf("%s %q of pool %q", leaf.Role, leaf.Name, who.pool.Name)}}
+	var found []Finding
+	if lost := h.lost(); len(lost) > 0 {
+		found = append(found, Finding{
+			Check: "folder", OK: true, Detail: missing("is", lost, h.dir) + ": the next start begins anew, so that " + worth(lost),
+			Fix: fixMissing,
+		})
+	}
+	found = append(found, Finding{Check: "identity", OK: true, Detail: fmt.Sprintf("%s %q of pool %q", leaf.Role, leaf.Name, who.pool.Name)})
 	pool := who.pool.ID()
 	st, err := diskstore.Open(h.path(storeDir), diskstore.Options{Pool: pool[:8], AcceptFailed: acceptDisk})
 	if err != nil {

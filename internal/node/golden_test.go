@@ -59,7 +59,11 @@ func TestGoldenBytes(t *testing.T) {
 		file(markFile, nil, func() (any, error) { return nil, checkMark(h.dir) }),
 		file(memberFile, who, func() (any, error) {
 			got := &identity{node: who.node}
-			return got, h.membership(got)
+			b, err := h.read(memberFile)
+			if err != nil {
+				return nil, err
+			}
+			return got, got.parse(b)
 		}),
 		file(epochFile, uint32(7), func() (any, error) { return h.nextEpoch(0) }),
 	})

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -38,6 +39,8 @@ const (
 // Faults of a home folder, each with a code of 20-dht §8.
 var (
 	ErrNotOurs = &Fault{FaultCode: "bad_dir", Text: "the folder holds something else"}
+	ErrNoMark  = &Fault{FaultCode: "bad_dir", Text: "this looks like a node's folder whose file " + markFile + " is missing"}
+	ErrMixed   = &Fault{FaultCode: "bad_dir", Text: "the keys and the certificate in the folder are not one member's"}
 	ErrNoWrite = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be written"}
 	ErrNoLock  = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be locked"}
 	ErrInUse   = &Fault{FaultCode: "dir_in_use", Text: "another atoll process runs on this folder"}
@@ -141,6 +144,10 @@ func checkMark(dir string) error {
 		switch e.Name() {
 		case "atoll.toml", lockFile, SocketName, "lost+found":
 		default:
+			if holds(dir, memberFile) || holds(dir, nodeKeyFile) {
+				return fmt.Errorf("%s: %w: if it is, put the mark back: echo '%s' > '%s'",
+					dir, ErrNoMark, strings.TrimSpace(markContent), filepath.Join(dir, markFile))
+			}
 			if ok, _ := filepath.Match("node-*", e.Name()); !ok {
 				return fmt.Errorf("%s: %w (%s, for one); choose an empty folder with --dir", dir, ErrNotOurs, e.Name())
 			}
@@ -154,7 +161,11 @@ func (h *home) close() { _ = h.lock.Close() }
 func (h *home) path(name string) string { return filepath.Join(h.dir, name) }
 
 func (h *home) has(name string) bool {
-	_, err := os.Lstat(h.path(name))
+	return holds(h.dir, name)
+}
+
+func holds(dir, name string) bool {
+	_, err := os.Lstat(filepath.Join(dir, name))
 	return err == nil
 }
 

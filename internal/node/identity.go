@@ -19,31 +19,41 @@ type identity struct {
 	chain  ident.Chain
 }
 
-// keys loads the keys of the home folder and makes those that are missing. A
-// crash in between leaves keys that the next start finds.
+// keys makes the keys that are missing, in a folder that is complete or new, and
+// loads all. A crash in between leaves keys that the next start finds.
 func (h *home) keys() (*identity, error) {
+	for _, name := range []string{nodeKeyFile, ownerFile} {
+		if _, err := h.key(name, true); err != nil {
+			return nil, err
+		}
+	}
+	if !h.has(secretFile) {
+		s := make([]byte, len(identity{}.secret))
+		_, err := rand.Read(s)
+		if err == nil {
+			err = h.write(secretFile, s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", h.path(secretFile), err)
+		}
+	}
+	return h.load()
+}
+
+// load loads what keys does and makes nothing: what is missing stays zero.
+func (h *home) load() (*identity, error) {
 	who := &identity{}
 	for _, f := range []struct {
 		name string
 		into *ident.Key
-	}{{nodeKeyFile, &who.node}, {ownerFile, &who.owner}} {
+	}{{nodeKeyFile, &who.node}, {ownerFile, &who.owner}, {rootKeyFile, &who.root}} {
 		var err error
-		if *f.into, err = h.key(f.name, true); err != nil {
+		if *f.into, err = h.key(f.name, false); err != nil {
 			return nil, err
 		}
 	}
-	var err error
-	if who.root, err = h.key(rootKeyFile, false); err != nil {
-		return nil, err
-	}
 	s, err := h.read(secretFile)
-	if err == nil && s == nil {
-		s = make([]byte, len(who.secret))
-		if _, err = rand.Read(s); err == nil {
-			err = h.write(secretFile, s)
-		}
-	}
-	if err == nil && len(s) != len(who.secret) {
+	if err == nil && s != nil && len(s) != len(who.secret) {
 		err = fmt.Errorf("%d bytes instead of %d", len(s), len(who.secret))
 	}
 	if err != nil {
@@ -82,10 +92,22 @@ func (h *home) membership(who *identity) error {
 	if err == nil {
 		err = who.parse(b)
 	}
+	if err == nil && who.chain.Leaf().Owner != who.owner.Public() {
+		err = errors.New("certificate and owner key do not belong together")
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.path(memberFile), err)
 	}
 	return nil
+}
+
+// enrol makes this folder that of a new member, with nothing on its list yet.
+func (h *home) enrol(who *identity) error {
+	err := h.saveMembership(who)
+	if err == nil && !h.has(listFile) {
+		err = h.write(listFile, nil)
+	}
+	return err
 }
 
 // saveMembership makes this folder that of a member.
@@ -147,5 +169,5 @@ func (h *home) found(who *identity, p PoolParams, name, domain string, wall int6
 	if err != nil {
 		return err
 	}
-	return h.saveMembership(who)
+	return h.enrol(who)
 }

@@ -190,7 +190,7 @@ func (n *Node) joined(a *ident.JoinAnswer) error {
 	if err := n.home.write(rosterFile, r.Encode()); err != nil {
 		return err
 	}
-	if err := n.home.saveMembership(n.who); err != nil {
+	if err := n.home.enrol(n.who); err != nil {
 		return err
 	}
 	if err := n.home.remove(leftFile); err != nil {

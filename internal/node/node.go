@@ -58,6 +58,7 @@ type Node struct {
 	tasks   sync.WaitGroup // goroutines that end with the loop
 	seeds   []*id.Handle   // of a fresh join
 	creator bool           // this start founded the pool
+	begun   []string       // files a member should have, and this start has begun anew
 	search  *ident.Invite  // whose addresses a member asks again; nil: none
 
 	doubts    chan *id.Handle // members that refused a link: see standing.go
@@ -152,8 +153,17 @@ func begin(ctx context.Context, cfg Config, enter func(*home) error, settle func
 	if n.home, err = openHome(cfg.Dir); err != nil {
 		return nil, err
 	}
+	if err = n.home.sound(); err != nil {
+		return nil, err
+	}
 	if err = enter(n.home); err != nil {
 		return nil, err
+	}
+	if n.begun = n.home.lost(); len(n.begun) > 0 {
+		n.cfg.Log.Warn(n.BegunAnew())
+		if err = n.home.beginAnew(n.begun); err != nil {
+			return nil, err
+		}
 	}
 	if n.who, err = n.home.keys(); err != nil {
 		return nil, err

@@ -84,8 +84,14 @@ func checkFolder(_ context.Context, s *Service, _ node.View) api.Check {
 	if err != nil {
 		return api.Check{Detail: err.Error(), Fix: "make the folder readable for this user"}
 	}
+	if err := s.n.Intact(); err != nil {
+		return api.Check{Detail: err.Error(), Fix: "see the message; the node runs with what it had at its start: do it before it stops"}
+	}
 	if info.Mode().Perm()&0o022 != 0 {
 		return api.Check{Detail: fmt.Sprintf("others on this computer can change %s (mode %o)", s.n.Dir(), info.Mode().Perm()), Fix: "chmod 700 " + s.n.Dir()}
+	}
+	if anew := s.n.BegunAnew(); anew != "" {
+		return api.Check{OK: true, Detail: anew, Fix: "see the message"}
 	}
 	if info.Mode().Perm()&0o055 != 0 { // names only: what is in the files, or in folders in it, is this user's
 		return api.Check{OK: true, Detail: fmt.Sprintf("others on this computer can list %s (mode %o)", s.n.Dir(), info.Mode().Perm()), Fix: "chmod 700 " + s.n.Dir()}

@@ -195,3 +195,49 @@ func TestLastMemberStays(t *testing.T) {
 		t.Fatalf("with nothing to hand over: %v", err)
 	}
 }
+
+// TestKeyGone: a key that vanishes while the node runs is told before it stops, and
+// no backup is made without it; so is a list of files that was begun anew.
+func TestKeyGone(t *testing.T) {
+	ctx := context.Background()
+	p := startPool(t, 1)
+	s, key := p.services[0], filepath.Join(p.nodes[0].Dir(), "owner.key")
+	folder := func() api.Check {
+		res, err := s.Doctor(ctx, api.DoctorRequest{Checks: []string{"folder"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Results[0]
+	}
+	if c := folder(); c.Level != "ok" {
+		t.Fatalf("before: %+v", c)
+	}
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if c := folder(); c.Level != "fail" || !strings.Contains(c.Detail, "owner.key is missing") {
+		t.Errorf("doctor: %+v", c)
+	}
+	if _, err := s.Doctor(ctx, api.DoctorRequest{Backup: filepath.Join(t.TempDir(), "b")}); err == nil || api.AsError("doctor", err).Code != api.BadDir {
+		t.Errorf("backup without a key: %v", err)
+	}
+	if err := os.Rename(key+".away", key); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
+	p.nodes[0].Close()
+	if err := os.Remove(filepath.Join(p.nodes[0].Dir(), "catalogue")); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if p.nodes[0], err = node.Open(ctx, node.Config{Dir: p.nodes[0].Dir(), Loopback: true, NoQUIC: true, NoRelay: true, Preset: node.Local}); err != nil {
+		t.Fatal(err)
+	}
+	if p.services[0], err = Open(p.nodes[0], nil); err != nil {
+		t.Fatal(err)
+	}
+	s = p.services[0]
+	if c := folder(); c.Level != "warn" || !strings.Contains(c.Detail, "catalogue was missing") {
+		t.Errorf("doctor: %+v", c)
+	}
+}
