@@ -222,8 +222,8 @@ func (d *demonstration) put(ctx context.Context, file string) (link string, sum 
 		return "", sum, err
 	}
 	d.say("put", map[string]any{"file": file, "size": r.Size, "blocks": r.Blocks, "copies": r.Copies, "ms": r.MS, "guid": r.GUID},
-		"put %s through node 1: %s in %d blocks, each on %d disks before it counted, in %s (%s).",
-		filepath.Base(file), size(r.Size), r.Blocks, r.Copies.Min, millis(r.MS), rate(r.Size, r.MS))
+		"put %s through node 1: %s in %s, each on %d disks before it counted, in %s (%s).",
+		filepath.Base(file), size(r.Size), blocks(r.Blocks), r.Copies.Min, millis(r.MS), rate(r.Size, r.MS))
 	way, err := d.services[0].Route(ctx, api.KeyRequest{Key: r.GUID})
 	if err != nil {
 		return "", sum, err
@@ -396,7 +396,14 @@ func size(n int64) string {
 	case n >= 1<<10:
 		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 	}
-	return fmt.Sprintf("%d bytes", n)
+	return fmt.Sprintf("%d B", n)
+}
+
+func blocks(n int64) string {
+	if n == 1 {
+		return "1 block"
+	}
+	return fmt.Sprintf("%d blocks", n)
 }
 
 func millis(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }

@@ -39,3 +39,12 @@ func TestDemoTellsHowLongRepairTook(t *testing.T) {
 		t.Errorf("killed at %.3f s, healed at %.3f s, which took %.0f ms", killed.AtS, healed.AtS, healed.MS)
 	}
 }
+
+// TestDemoWords: a small file has one block, and a size as all commands print it.
+func TestDemoWords(t *testing.T) {
+	for got, want := range map[string]string{blocks(1): "1 block", blocks(2): "2 blocks", size(5): "5 B", size(256 << 20): "256.0 MiB"} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
