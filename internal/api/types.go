@@ -145,6 +145,8 @@ type RevokeResult struct {
 type LeaveRequest struct {
 	Reason string `json:"reason"`
 	Job    string `json:"job"`
+	// LastAdmin lets it end although no other admin answers.
+	LastAdmin bool `json:"last_admin"`
 }
 
 // LeaveResult tells what was handed over.

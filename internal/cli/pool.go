@@ -166,7 +166,9 @@ func (a *app) leaveCmd() *cobra.Command {
 Leave copies what only this node and too few others hold to members that stay,
 waits until enough of them have it, signs off, and ends the node. Nothing is
 lost and no write stops meanwhile. Interrupted by Ctrl-C, the node stays a
-member. The last member of a pool can leave only when it holds no block.`,
+member. The last member of a pool can leave only when it holds no block, and the
+last admin, as long as there are other members, only with --last-admin: nobody
+can be invited or revoked after that.`,
 		Example: `
 			atoll leave
 			atoll leave --yes --reason "machine retired"`,
@@ -175,7 +177,7 @@ member. The last member of a pool can leave only when it holds no block.`,
 			return err
 		}
 		pr := a.progress("handing over")
-		v, err := a.node().Leave(ctx, api.LeaveRequest{Reason: str(cmd, "reason")}, pr.report())
+		v, err := a.node().Leave(ctx, api.LeaveRequest{Reason: str(cmd, "reason"), LastAdmin: truth(cmd, "last-admin")}, pr.report())
 		pr.done()
 		if err != nil {
 			return err

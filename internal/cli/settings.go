@@ -89,6 +89,7 @@ var settings = []setting{
 	{key: "revoke.reason", commands: "revoke", flag: "reason", kind: kindText, meaning: "kept in the roster, for people"},
 	{key: "revoke.yes", commands: "revoke", flag: "yes", kind: kindTruth, def: "false", meaning: "do not ask"},
 	{key: "leave.reason", commands: "leave", flag: "reason", kind: kindText, meaning: "kept in the roster, for people"},
+	{key: "leave.last-admin", commands: "leave", flag: "last-admin", kind: kindTruth, def: "false", meaning: "leave although no other admin answers: nobody may ever be invited or revoked again"},
 	{key: "leave.yes", commands: "leave", flag: "yes", kind: kindTruth, def: "false", meaning: "do not ask"},
 
 	{key: "put.name", commands: "put", flag: "name", kind: kindText, meaning: "name of the file in the pool; default: that of FILE"},

@@ -138,11 +138,19 @@ func checkCertificate(_ context.Context, _ *Service, v node.View) api.Check {
 }
 
 func checkAdmins(_ context.Context, _ *Service, v node.View) api.Check {
+	if v.Admins == 0 {
+		return api.Check{Detail: noAdmin(v), Fix: "make a new pool (atoll up in another folder, or on another machine), and put the files there"}
+	}
 	if v.Admins < 2 && v.Members > 1 {
 		// A warning: OK, and yet with a Fix.
 		return api.Check{OK: true, Detail: "one admin: if its node is lost, nobody can be invited and certificates end", Fix: "on the node that made the pool: atoll invite --role admin"}
 	}
 	return api.Check{OK: true, Detail: fmt.Sprintf("%d of %d members", v.Admins, v.Members)}
+}
+
+// noAdmin says what becomes of a pool that all admins have left.
+func noAdmin(v node.View) string {
+	return "the pool has no admin any more: nobody can join it or be revoked, and this node's certificate ends on " + time.UnixMilli(v.CertEnds).Format(time.DateOnly) + ", not to be renewed"
 }
 
 func checkOverlay(_ context.Context, _ *Service, v node.View) api.Check {

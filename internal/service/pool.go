@@ -10,6 +10,7 @@ import (
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/dht"
 	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/kbr"
 	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/node"
@@ -260,26 +261,49 @@ func (s *Service) Revoke(ctx context.Context, r api.RevokeRequest) (api.RevokeRe
 }
 
 // mayLeave refuses the departure of the last member while it holds blocks: nobody
-// could take them over, and to leave is to lose nothing.
-func (s *Service) mayLeave(ctx context.Context) error {
+// could take them over, and to leave is to lose nothing. It refuses that of the last
+// admin too, unless told to: it cannot be made good.
+func (s *Service) mayLeave(ctx context.Context, lastAdmin bool) error {
 	v, err := s.n.View()
-	if err != nil || v.Members > 1 {
+	if err != nil || v.Members > 1 && (lastAdmin || v.Self.Cert == nil || v.Self.Cert.Role != ident.Admin) {
 		return err
 	}
 	survey, err := node.Command[dht.Survey](ctx, s.n, dht.SurveyCmd{}, nil)
-	if err != nil || survey.Total.Blocks == 0 {
+	if err != nil {
 		return err
+	}
+	if v.Members > 1 {
+		return s.adminStays(v, survey)
+	}
+	if survey.Total.Blocks == 0 {
+		return nil
 	}
 	return api.Errorf(api.BadRequest, "leave", "", "this is the last member of the pool: nobody is there to take over what it holds. "+
 		"Add a member first (atoll invite), or get and remove its files (atoll ls); to give all up, stop it and remove its folder")
 }
 
+// adminStays is nil if another admin answers.
+func (s *Service) adminStays(v node.View, survey dht.Survey) error {
+	for _, m := range survey.Members {
+		if i, ok := v.Member(m.Member); ok && m.Member != s.n.GUID() && i.Cert != nil && i.Cert.Role == ident.Admin {
+			return nil
+		}
+	}
+	who := "this is the only admin of the pool"
+	if v.Admins > 1 {
+		who = "no other admin of the pool answers"
+	}
+	return api.Errorf(api.BadRequest, "leave", "", "%s: without one nobody can be invited or revoked ever again, and memberships end, the last within %d days. "+
+		"Make another first (on the node that made the pool: atoll invite --role admin, then atoll join with it on another machine), or start one that is away; "+
+		"to leave the pool so all the same: atoll leave --last-admin", who, ident.Validity/(24*time.Hour).Milliseconds())
+}
+
 // Leave implements api.Service.
-func (s *Service) Leave(ctx context.Context, _ api.LeaveRequest, report api.Report) (api.LeaveResult, error) {
+func (s *Service) Leave(ctx context.Context, r api.LeaveRequest, report api.Report) (api.LeaveResult, error) {
 	if err := s.await(ctx, "leave"); err != nil {
 		return api.LeaveResult{}, err
 	}
-	if err := s.mayLeave(ctx); err != nil {
+	if err := s.mayLeave(ctx, r.LastAdmin); err != nil {
 		return api.LeaveResult{}, err
 	}
 	done, err := node.Command[dht.DrainDone](ctx, s.n, dht.DrainCmd{}, func(note any) {

@@ -390,6 +390,9 @@ func (s *Service) Invite(_ context.Context, r api.InviteRequest) (api.InviteResu
 		}
 	}
 	text, expires, err := s.n.Invite(t)
+	if v, verr := s.n.View(); err != nil && verr == nil && v.Admins == 0 {
+		return api.InviteResult{}, api.Errorf(api.Forbidden, "invite", "", "%s. Make a new pool (atoll up in another folder, or on another machine), and put the files there", noAdmin(v))
+	}
 	if err != nil {
 		return api.InviteResult{}, identError("invite", err)
 	}

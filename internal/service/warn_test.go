@@ -11,6 +11,7 @@ import (
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/api/apitest"
+	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/node"
 	"atoll.example/atoll/internal/store"
 )
@@ -239,5 +240,50 @@ func TestKeyGone(t *testing.T) {
 	s = p.services[0]
 	if c := folder(); c.Level != "warn" || !strings.Contains(c.Detail, "catalogue was missing") {
 		t.Errorf("doctor: %+v", c)
+	}
+}
+
+// TestLastAdminStays: an admin leaves only where another answers, or where told that
+// it is the last; what is left of the pool says that it has none.
+func TestLastAdminStays(t *testing.T) {
+	ctx := context.Background()
+	p := startPool(t, 2)
+	first, member := p.services[0], p.services[1]
+	if _, err := first.Leave(ctx, api.LeaveRequest{}, quiet); err == nil || !strings.Contains(err.Error(), "only admin") || !strings.Contains(err.Error(), "atoll invite --role admin") {
+		t.Fatalf("the only admin left: %v", err)
+	}
+	text, _, err := p.nodes[0].Invite(node.InviteTerms{Role: ident.Admin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := node.Join(ctx, node.Config{
+		Dir: filepath.Join(t.TempDir(), "second"), Name: "second", Loopback: true, NoQUIC: true, NoRelay: true, Preset: node.Local, Limit: 1 << 30,
+	}, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(second.Close)
+	s, err := Open(second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	if err := second.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the first admin to hear of the second", func() bool { return first.mayLeave(ctx, false) == nil })
+	if _, err := first.Leave(ctx, api.LeaveRequest{}, quiet); err != nil {
+		t.Fatalf("with another admin there: %v", err)
+	}
+	until(t, "the second admin to hear of it", func() bool { v, err := second.View(); return err == nil && v.Admins == 1 })
+	if _, err := s.Leave(ctx, api.LeaveRequest{LastAdmin: true}, quiet); err != nil {
+		t.Fatalf("told to: %v", err)
+	}
+	until(t, "the member to hear of it", func() bool { v, err := p.nodes[1].View(); return err == nil && v.Admins == 0 })
+	if _, err := member.Invite(ctx, api.InviteRequest{}); err == nil || !strings.Contains(err.Error(), "no admin any more") || api.AsError("invite", err).Code != api.Forbidden {
+		t.Errorf("invite: %v", err)
+	}
+	if res, err := member.Doctor(ctx, api.DoctorRequest{Checks: []string{"admins"}}); err != nil || res.Results[0].OK || !strings.Contains(res.Results[0].Detail, "no admin any more") {
+		t.Errorf("doctor: %+v, %v", res, err)
 	}
 }
