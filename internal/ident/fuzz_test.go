@@ -79,7 +79,7 @@ func FuzzAnswer(f *testing.F) {
 		if a, err := readAnswer(b); err == nil {
 			sameBytes(t, "answer", b, a.Encode())
 		}
-		if a, err := readIdentity(b); err == nil {
+		if a, err := ParseIdentity(b); err == nil {
 			sameBytes(t, "identity", b, a.Encode())
 		}
 		if g, err := ParseGrounds(b); err == nil {

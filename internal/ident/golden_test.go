@@ -38,7 +38,7 @@ func TestGoldenBytes(t *testing.T) {
 		question("renew", &RenewRequest{chain}),
 		question("standing", &Standing{chain}),
 		{Name: "answer to standing", Value: grounds, Bytes: grounds.Encode(), Decode: wiretest.Decoder(ParseGrounds)},
-		{Name: "answer to identify", Value: identity, Bytes: identity.Encode(), Decode: wiretest.Decoder(readIdentity)},
+		{Name: "answer to identify", Value: identity, Bytes: identity.Encode(), Decode: wiretest.Decoder(ParseIdentity)},
 		{Name: "answer to join", Value: answer, Bytes: answer.Encode(), Decode: wiretest.Decoder(readAnswer)},
 		{Name: "answer to join: refused", Value: refused, Bytes: refused.Encode(), Decode: wiretest.Decoder(readAnswer)},
 		{Name: "hello", Value: hello, Bytes: hello.Encode(), Decode: wiretest.Decoder(ParseHello)},

@@ -10,6 +10,7 @@ import (
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/dht"
+	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/node"
 	"atoll.example/atoll/internal/store"
 )
@@ -23,6 +24,7 @@ type check struct {
 var checks = []check{
 	{"folder", checkFolder},
 	{"disk", checkDisk},
+	{"clock", checkClock},
 	{"certificate", checkCertificate},
 	{"admins", checkAdmins},
 	{"overlay", checkOverlay},
@@ -126,6 +128,40 @@ func checkRoom(u store.Usage, detail string) api.Check {
 		return api.Check{OK: true, Detail: detail, Fix: "free space on the file system, or lower --limit"}
 	}
 	return api.Check{OK: true, Detail: detail}
+}
+
+// clockWarn is how far clocks may be apart before the doctor warns; from
+// ident.MaxClockDiff on puts of the one that is ahead are refused.
+const clockWarn = time.Minute
+
+// checkClock compares this node's clock with those of up to three members. One that
+// is wrong itself is outvoted where three answer.
+func checkClock(ctx context.Context, s *Service, _ node.View) api.Check {
+	gaps, err := s.n.Clocks(ctx)
+	switch {
+	case err != nil:
+		return api.Check{Detail: err.Error(), Fix: "try again"}
+	case len(gaps) == 0:
+		return api.Check{OK: true, Detail: "not compared: no other member is there to ask"}
+	}
+	gap, most := gaps[(len(gaps)-1)/2], time.Duration(ident.MaxClockDiff)*time.Millisecond
+	if gap.Abs() <= clockWarn {
+		return api.Check{OK: true, Detail: "agrees with that of " + members(len(gaps)) + " asked"}
+	}
+	way, so := "ahead of", fmt.Sprintf("from %s on its puts and removals are refused", most)
+	if gap < 0 {
+		way, so = "behind", "what it puts and removes is dated too early"
+	}
+	c := api.Check{
+		OK: gap.Abs() <= most,
+		Detail: fmt.Sprintf("this computer's clock (%s UTC) is %s %s that of %s asked; %s",
+			s.n.Wall().UTC().Format("2006-01-02 15:04:05"), gap.Abs().Round(time.Second), way, members(len(gaps)), so),
+		Fix: "set this computer's clock (timedatectl set-ntp true, where systemd runs)",
+	}
+	if len(gaps) < 3 {
+		c.Fix = "see which of the clocks is wrong, and set it (timedatectl set-ntp true, where systemd runs)"
+	}
+	return c
 }
 
 func checkCertificate(_ context.Context, _ *Service, v node.View) api.Check {
