@@ -342,11 +342,11 @@ func TestManyStraysInARound(t *testing.T) {
 	bs := w.fill(800)
 	x := w.nodes[2]
 	w.kill(x)
-	for i := range 34 {
-		w.boot(w.at(fmt.Sprintf("%03x", 120*i+7)))
+	for i := range 20 {
+		w.boot(w.at(fmt.Sprintf("%03x", 204*i+7)))
 		w.run(2 * machine.Second)
 	}
-	w.run(20 * machine.Minute)
+	w.run(16 * machine.Minute)
 	for i, b := range bs {
 		if _, err := w.do(w.nodes[i%2], w.removeCmd(b, 1)); err != nil {
 			t.Fatal(err)
