@@ -146,7 +146,7 @@ func safetyWords(st api.Status) (answer, colour string) {
 	s := st.Safety
 	silent := ""
 	if len(s.Silent) > 0 {
-		silent = fmt.Sprintf(" Not counted, since silent: %s.", shortGUIDs(s.Silent))
+		silent = fmt.Sprintf(" Silent just now: %s; the blocks led there are not counted, the copies there still are.", shortGUIDs(s.Silent))
 	}
 	if len(s.Learning) > 0 {
 		silent += fmt.Sprintf(" Just started, so the counts may rise: %s.", shortGUIDs(s.Learning))

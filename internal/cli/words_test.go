@@ -119,7 +119,7 @@ func TestSafetyWordsOfOneBlock(t *testing.T) {
 		t.Error(got)
 	}
 	st.Safety.Silent = apitest.Others[:1]
-	if got, _ := safetyWords(st); got != "As far as can be told: the one block counted has 3 copies. Not counted, since silent: d13da300." {
+	if got, _ := safetyWords(st); got != "As far as can be told: the one block counted has 3 copies. Silent just now: d13da300; the blocks led there are not counted, the copies there still are." {
 		t.Error(got)
 	}
 }
