@@ -127,9 +127,9 @@ func (n *Node) point(e *entry, p *peer) {
 }
 
 // pointsAt reports whether e's bytes are with a node that is here now and to
-// which this one diverted them.
+// which this one diverted them, unless it has said since that it has lost them.
 func (n *Node) pointsAt(e *entry) bool {
-	return e.flags&flagDiverted != 0 && e.x.pointed&n.live != 0
+	return e.flags&flagDiverted != 0 && e.x.pointed&e.holders&n.live != 0
 }
 
 func pointerOp(g id.GUID, h *id.Handle) store.Op {

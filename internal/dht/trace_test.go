@@ -241,9 +241,16 @@ func TestRemoveDuringPartition(t *testing.T) {
 	}
 }
 
-// The node that holds a diverted copy is lost: the one that diverted it, whose
-// disk has room again, gets the bytes from the others, records and all it has.
+// The node that holds a diverted copy is lost, or comes back with an empty disk:
+// the one that diverted it, whose disk has room again, gets the bytes from the
+// others, records and all it has.
 func TestDivertedCopyLost(t *testing.T) {
+	for _, returns := range []bool{false, true} {
+		testDivertedCopyLost(t, returns)
+	}
+}
+
+func testDivertedCopyLost(t *testing.T, returns bool) {
 	cfg := LAN()
 	cfg.Grace = 10 * machine.Second
 	w := newWorld(t, cfg)
@@ -259,8 +266,12 @@ func TestDivertedCopyLost(t *testing.T) {
 	full.limit = 1 << 40
 	w.kill(host)
 	clear(host.disk)
-	if !w.net.Until(20*machine.Minute, func() bool { return slices.Contains(w.holders(b), full) }) {
-		t.Error("the copy was not made again in 20 minutes")
+	if returns {
+		w.run(machine.Second)
+		w.boot(host)
+	}
+	if !w.net.Until(30*machine.Minute, func() bool { return len(w.holders(b)) == 3 }) {
+		t.Errorf("the copy was not made again in 30 minutes; the host returns: %v", returns)
 	}
 }
 
