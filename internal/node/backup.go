@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -64,20 +65,15 @@ func (h *home) backupTo(path string, sync func(dir string) error) (err error) {
 		}
 	}()
 	t := tar.NewWriter(f)
-	for _, name := range backupFiles {
-		b, err := h.read(name)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			continue
-		}
+	err = h.eachBackupFile(func(name string, b []byte) error {
 		if err := t.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(b)), ModTime: time.Now()}); err != nil {
 			return err
 		}
-		if _, err := t.Write(b); err != nil {
-			return err
-		}
+		_, err := t.Write(b)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if err := t.Close(); err != nil {
 		return err
@@ -150,14 +146,7 @@ func Restore(dir, path string) error {
 // complete takes out of a backup what the member's folder has still, which is newer,
 // and refuses a backup of another member.
 func (h *home) complete(found map[string][]byte) error {
-	for _, name := range backupFiles {
-		b, err := h.read(name)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			continue
-		}
+	return h.eachBackupFile(func(name string, b []byte) error {
 		switch name {
 		case nodeKeyFile, ownerFile, rootKeyFile, secretFile:
 			if found[name] != nil && !bytes.Equal(b, found[name]) {
@@ -165,15 +154,22 @@ func (h *home) complete(found map[string][]byte) error {
 			}
 		}
 		found[name] = b
+		return nil
+	})
+}
+
+// eachBackupFile calls f for what the folder has of what a backup holds.
+func (h *home) eachBackupFile(f func(name string, b []byte) error) error {
+	for _, name := range backupFiles {
+		b, err := h.read(name)
+		if err == nil && b != nil {
+			err = f(name, b)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func isBackupFile(name string) bool {
-	for _, n := range backupFiles {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
+func isBackupFile(name string) bool { return slices.Contains(backupFiles, name) }
