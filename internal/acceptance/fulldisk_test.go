@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/machine/machinetest"
 )
 
 // mount makes dir and puts a small file system there, which takes root. Where
@@ -22,10 +23,7 @@ func mount(t *testing.T, dir, options string) (done func()) {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", dir).CombinedOutput(); err != nil {
-		if os.Getenv("ATOLL_REQUIRE") == "all" {
-			t.Fatalf("required, but no small file system can be mounted: %v: %s", err, out)
-		}
-		t.Skipf("needs a small file system, which root can mount: %v: %s", err, out)
+		machinetest.Skip(t, fmt.Sprintf("a small file system, which root can mount: %v: %s", err, out))
 	}
 	return func() {
 		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {

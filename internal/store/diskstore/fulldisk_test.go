@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"atoll.example/atoll/internal/machine/machinetest"
 	"atoll.example/atoll/internal/store"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -17,10 +18,7 @@ import (
 func TestRealFullDisk(t *testing.T) {
 	root := os.Getenv("STORE_SMALL_FS")
 	if root == "" {
-		if os.Getenv("ATOLL_REQUIRE") == "all" {
-			t.Fatal("required, but STORE_SMALL_FS names no small file system")
-		}
-		t.Skip("needs a small file system in STORE_SMALL_FS")
+		machinetest.Skip(t, "STORE_SMALL_FS names no small file system")
 	}
 	dir := filepath.Join(root, "store")
 	o := testOptions(vfs.Default)

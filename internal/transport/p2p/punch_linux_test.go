@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"atoll.example/atoll/internal/machine/machinetest"
 	"atoll.example/atoll/internal/transport"
 	"atoll.example/atoll/internal/transport/transporttest"
 )
@@ -36,10 +37,7 @@ func TestHolePunch(t *testing.T) {
 		return
 	}
 	if why := noInternet(); why != "" {
-		if os.Getenv("ATOLL_REQUIRE") == "all" {
-			t.Fatal(why)
-		}
-		t.Skip("not run: " + why)
+		machinetest.Skip(t, why)
 	}
 	net := newInternet(t)
 	relay := net.start(t, "relay", nil)
