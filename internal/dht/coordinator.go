@@ -155,6 +155,7 @@ func (n *Node) coordinatePut(p *peer, m *putMsg) {
 	}
 	if m.w == 0 {
 		s.anchor = n.anchor(cert.GUID)
+		s.quorum = func() int { return quorum(n.kEff(int(cert.K))) }
 	}
 	free := func() { // the bytes are on disk, or given up
 		block = nil

@@ -100,11 +100,7 @@ func (op *clientPut) send() {
 	if p == n.me {
 		wait = op.deadline.Sub(n.now) // it will answer
 	}
-	until := op.deadline
-	if op.next < len(op.set) { // one that is at work for ever leaves time for the others
-		until = n.now.Add(op.deadline.Sub(n.now) / 2)
-	}
-	op.call = n.askUntil(p, wait, until, func(req uint64) machine.Message {
+	op.call = n.askUntil(p, wait, n.patient(op.deadline, op.next < len(op.set)), func(req uint64) machine.Message {
 		m.req = req
 		return m
 	}, func(p *peer, m machine.Message) {
@@ -135,11 +131,15 @@ func (op *clientPut) answer(p *peer, m machine.Message) {
 			op.send()
 			return
 		}
-		rs := n.verified(m.receipts, op.need, func(r *Receipt) bool {
+		need := op.need
+		if op.c.W == 0 {
+			need = n.enough(need, int(op.c.Cert.K))
+		}
+		rs := n.verified(m.receipts, need, func(r *Receipt) bool {
 			return r.GUID == op.c.Cert.GUID && r.Owner == op.c.Cert.Owner &&
 				r.Claim == op.c.Cert.Claim && r.Stamp >= op.c.Cert.Stamp && r.Role != RoleTombstone
 		})
-		if len(rs) < op.need && !(n.cfg.Bugs.HaveIsAck && m.known) {
+		if len(rs) < need && !(n.cfg.Bugs.HaveIsAck && m.known) {
 			n.strike(p, "put acknowledged without the receipts")
 			op.last = &Refusal{Code: CodeNoQuorum, Detail: "too few valid receipts", Receipts: rs}
 			op.send()
@@ -260,6 +260,10 @@ func (n *Node) verified(rs []Receipt, need int, match func(*Receipt) bool) []Rec
 	}
 	return good
 }
+
+// enough is need, the quorum when a request began, or that of k now if it is
+// lower: members have left, and their receipts are not waited for.
+func (n *Node) enough(need, k int) int { return min(need, quorum(n.kEff(k))) }
 
 // transferTime is how long size bytes take at rate.
 func transferTime(size int, rate int64) machine.Duration {

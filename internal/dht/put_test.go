@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/machine/machinetest"
 )
 
 func TestPutGetAtEverySize(t *testing.T) {
@@ -52,6 +53,40 @@ func TestKnownBlockNeedsNoBytes(t *testing.T) {
 		t.Fatalf("bytes follow where wanted: %v", err)
 	}
 	w.get(w.nodes[3], block(3, 100))
+}
+
+// A pool of two shrinks to one while a put, a remove and a signed put wait for
+// the member that goes: they do with one receipt as soon as it has left.
+func TestPoolShrinksWhileWaiting(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(2)
+	stays, goes := w.nodes[0], w.nodes[1]
+	b := block(1, 500)
+	w.put(stays, b)
+	w.run(machine.Second)
+	w.net.Drop = func(f machinetest.Flight) bool { return f.To == goes.h || f.From == goes.h }
+	cmds := map[string]uint64{
+		"put":        w.start(stays, w.putCmd(block(2, 500), 1)),
+		"remove":     w.start(stays, w.removeCmd(b, 1)),
+		"signed put": w.start(stays, PutSignedCmd{Rec: w.signed("s", 1, "value")}),
+	}
+	w.run(4 * machine.Second)
+	for what, cmd := range cmds {
+		if w.replies[cmd] != nil {
+			t.Errorf("%s answered with one of two members: %v", what, w.replies[cmd])
+		}
+	}
+	w.leave(goes)
+	w.run(2 * machine.Second)
+	for what, cmd := range cmds {
+		if r := w.replies[cmd]; r == nil || r.Err != nil {
+			t.Errorf("%s two seconds after the other has left: %v", what, r)
+		}
+	}
+	w.get(stays, block(2, 500))
+	if n := w.stats().Strikes; n != 0 {
+		t.Errorf("%d strikes among honest nodes", n)
+	}
 }
 
 // A member that lost its disk gets a block back with a second claim. When that

@@ -52,10 +52,19 @@ func (op *errand) send() {
 	if p == n.me {
 		wait = op.deadline.Sub(n.now) // it will answer
 	}
-	n.askUntil(p, wait, op.deadline, func(req uint64) machine.Message {
+	n.askUntil(p, wait, n.patient(op.deadline, op.next < len(op.set)), func(req uint64) machine.Message {
 		op.with(m, req, uint32(op.deadline.Sub(n.now).Milliseconds()))
 		return m
 	}, op.take)
+}
+
+// patient is how long a coordinator that says that it is at work is waited for:
+// it may be cut off from the rest of the set, and leaves time for the others.
+func (n *Node) patient(deadline machine.Time, others bool) machine.Time {
+	if others {
+		return n.now.Add(deadline.Sub(n.now) / 2)
+	}
+	return deadline
 }
 
 func (op *errand) take(p *peer, m machine.Message) {
@@ -157,6 +166,7 @@ func (op *errand) fail(r *Refusal) {
 }
 
 func (n *Node) cmdRemove(cmd uint64, c RemoveCmd) {
+	need := quorum(n.kEff(0))
 	op := &errand{n: n, cmd: cmd, key: c.Rec.GUID, deadline: n.now.Add(n.cfg.OpDeadline)}
 	op.ask = func(*peer, bool) machine.Message {
 		return &removeMsg{roster: n.m.Digest(), rec: c.Rec}
@@ -169,7 +179,7 @@ func (n *Node) cmdRemove(cmd uint64, c RemoveCmd) {
 		if !ok {
 			return false
 		}
-		need := quorum(n.kEff(0))
+		need := n.enough(need, 0)
 		rs := n.verified(ack.receipts, need, func(r *Receipt) bool {
 			return r.GUID == c.Rec.GUID && r.Owner == c.Rec.Owner && r.Claim == c.Rec.Claim &&
 				r.Stamp >= c.Rec.Stamp && r.Role == RoleTombstone
@@ -265,10 +275,8 @@ func (n *Node) coordinateRemove(p *peer, m *removeMsg) {
 	if e != nil {
 		s.k = int(e.k)
 	}
-	s.need = quorum(n.kEff(0))
-	if e != nil && int(e.k) > n.cfg.K {
-		s.need = max(s.need, quorum(n.kEff(int(e.k))))
-	}
+	s.quorum = func() int { return quorum(n.kEff(max(s.k, n.cfg.K))) }
+	s.need = s.quorum()
 	s.atW = func() {
 		n.send(p, &removeAckMsg{req: m.req, kept: kept, receipts: s.receipts})
 	}

@@ -32,7 +32,7 @@ func (e *entry) ver() version {
 func (n *Node) cmdPutSigned(cmd uint64, c PutSignedCmd) {
 	rec := c.Rec
 	g, v := rec.GUID(), versionOf(&rec)
-	need := max(quorum(n.kEff(0)), c.W)
+	need := quorum(n.kEff(0))
 	op := &errand{n: n, cmd: cmd, key: g, deadline: n.now.Add(n.cfg.OpDeadline)}
 	op.ask = func(_ *peer, fallback bool) machine.Message {
 		m := &putSignedMsg{roster: n.m.Digest(), stage: stageRoot, rec: rec, guid: g}
@@ -52,7 +52,7 @@ func (n *Node) cmdPutSigned(cmd uint64, c PutSignedCmd) {
 		if !ok {
 			return false
 		}
-		need := need
+		need := max(n.enough(need, 0), c.W)
 		if n.cfg.Bugs.AckAtWMinusOne {
 			need = max(1, need-1)
 		}
@@ -184,13 +184,14 @@ func (n *Node) spreadSigned(p *peer, m *putSignedMsg, g id.GUID, v version) {
 		n: n, key: g, need: quorum(n.kEff(0)), holds: true,
 		client: p, req: m.req, deadline: n.until(m.left),
 		anchor: n.voters(g),
+		quorum: func() int { return quorum(n.kEff(0)) },
 	}
 	if n.cfg.Bugs.AckAtWMinusOne {
 		s.need = max(1, s.need-1)
 	}
 	s.atW = func() { n.send(p, &putSignedAckMsg{req: m.req, seq: v.seq, receipts: s.receipts}) }
 	s.failed = func(r *Refusal) {
-		if s.acks > 0 && r.Code != CodeNoQuorum {
+		if s.acks > 0 && r.Code != CodeNoQuorum && r.Code != CodeBusy {
 			// Some have accepted it and may pass it on: the outcome is maybe.
 			r = &Refusal{Code: CodeNoQuorum, Stamp: r.Stamp, Detail: "others refused: " + r.Code}
 		}

@@ -124,6 +124,27 @@ func TestCASWithMemberBehind(t *testing.T) {
 	}
 }
 
+// A coordinator cut off from the rest of the set goes on saying that it is at
+// work: the client turns to the next one in time.
+func TestSignedPutLeavesACoordinatorThatIsCutOff(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(6)
+	s := w.signed("w", 1, "value")
+	set := w.setOf(s.GUID())
+	client := w.nodes[slices.IndexFunc(w.nodes, func(x *tnodeT) bool { return !slices.Contains(set, x) })]
+	root, c := set[0].h.GUID, client.h.GUID
+	w.net.Drop = func(f machinetest.Flight) bool {
+		return f.From.GUID == root && f.To.GUID != c || f.To.GUID == root && f.From.GUID != c
+	}
+	start := w.net.Now
+	if _, err := w.do(client, PutSignedCmd{Rec: s}); err != nil {
+		t.Fatalf("the others of the set are there: %v", err)
+	}
+	if d := w.net.Now.Sub(start); d > 20*machine.Second {
+		t.Errorf("took %d ms", d.Milliseconds())
+	}
+}
+
 // Two values of one seq, made on the two sides of a split, are both kept and
 // reported.
 func TestForkIsReported(t *testing.T) {

@@ -15,6 +15,7 @@ type spread struct {
 	n        *Node
 	key      id.GUID
 	k, need  int
+	quorum   func() int // by the roster of now; nil: need is what the client asked for
 	standIns bool
 	holds    bool // those who acknowledge hold the bytes then
 	client   *peer
@@ -60,17 +61,24 @@ func (s *spread) start() {
 	s.refresh()
 	s.seekAnchor()
 	s.watch()
-	if s.client != nil && s.client != s.n.me {
-		s.n.later(s.n.cfg.ClientTimeout/3, s.working)
-	}
+	s.n.later(s.n.cfg.ClientTimeout/3, s.working)
 }
 
-// working tells the client now and then that it is not forgotten.
+// working tells the client now and then that it is not forgotten. If members
+// have left and fewer receipts would do, it is to ask anew: its roster and this
+// node's agree first on how many.
 func (s *spread) working() {
 	if s.answered || s.ended {
 		return
 	}
-	s.n.send(s.client, &workingMsg{req: s.req})
+	if s.quorum != nil && s.quorum() < s.need {
+		s.failed(&Refusal{Code: CodeBusy, AfterMS: 50, Detail: "the pool has fewer members now"})
+		s.finish()
+		return
+	}
+	if s.client != s.n.me {
+		s.n.send(s.client, &workingMsg{req: s.req})
+	}
 	s.n.later(s.n.cfg.ClientTimeout/3, s.working)
 }
 
