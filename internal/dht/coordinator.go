@@ -239,7 +239,7 @@ func (n *Node) sendCopy(s *spread, t *target, c *copyMsg, want func()) {
 		case nil:
 			s.lost(t)
 		case *copyAckMsg:
-			p.free = m.free
+			n.says(p, m.free)
 			if m.want {
 				if want != nil && !t.done {
 					want()
@@ -254,7 +254,7 @@ func (n *Node) sendCopy(s *spread, t *target, c *copyMsg, want func()) {
 			}
 		case *refuseMsg:
 			if m.code == codeFull {
-				p.fullTill = n.now.Add(machine.Minute)
+				p.full(n.now.Add(machine.Minute))
 				n.compareSoon(p)
 			}
 			s.refused(t, refusal(m))

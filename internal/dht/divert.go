@@ -45,12 +45,12 @@ func (n *Node) divert(from *peer, m *copyMsg) {
 			ack, ok := a.(*copyAckMsg)
 			if !ok || ack.want || len(ack.receipts) == 0 {
 				if r, no := a.(*refuseMsg); no && r.code == codeFull {
-					p.fullTill = n.now.Add(machine.Minute)
+					p.full(n.now.Add(machine.Minute))
 				}
 				next()
 				return
 			}
-			p.free = ack.free
+			n.says(p, ack.free)
 			n.pointTo(m, p, func(ok bool) {
 				n.pending -= size
 				if !ok {

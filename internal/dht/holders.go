@@ -13,7 +13,7 @@ func (n *Node) holds(g id.GUID) bool {
 // which it diverted them.
 func (n *Node) holdsBy(g id.GUID, p *peer, rs []Receipt) {
 	if len(rs) > 0 && rs[0].Role == RoleDiverted && rs[0].Node != p.h.GUID {
-		p.fullTill = max(p.fullTill, n.now.Add(n.cfg.Round))
+		p.full(max(p.fullTill, n.now.Add(n.cfg.Round)))
 		if q := n.lookup(rs[0].Node); q != nil {
 			n.nowHolds(g, q)
 		}

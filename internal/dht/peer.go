@@ -29,6 +29,7 @@ type peer struct {
 	heard    machine.Time
 	free     uint64 // bytes it said it has left
 	fullTill machine.Time
+	fullFree uint64 // the least free that it has said since it was
 
 	get  latency // of Get
 	ack  latency // of small copies and votes
@@ -222,6 +223,29 @@ func (n *Node) strike(p *peer, what string) {
 	if p != n.me && n.cfg.BadInput != nil {
 		n.cfg.BadInput(p.h.GUID, what)
 	}
+}
+
+// full notes that p has no room for a block: no copy is made or diverted there
+// until then, unless it has room again before.
+func (p *peer) full(until machine.Time) { p.fullTill, p.fullFree = until, p.free }
+
+// roomAgain is by how much the space of a full peer must grow before it is asked
+// sooner: any block has room in that much, a diverted one too.
+const roomAgain = 20 * MaxBlock
+
+// says notes the bytes that p says it has left. By how much they grew counts, not
+// what a block takes: a disk may refuse what its figures have room for.
+func (n *Node) says(p *peer, free uint64) {
+	p.free = free
+	if p.fullTill <= n.now {
+		return
+	}
+	if free >= p.fullFree+roomAgain {
+		p.fullTill = 0
+		n.recount() // what was put off for it
+		return
+	}
+	p.fullFree = min(p.fullFree, free)
 }
 
 // silent notes that p left a question unanswered.

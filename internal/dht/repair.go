@@ -105,7 +105,7 @@ func (n *Node) count(a *arc, budget int) int {
 		return true
 	})
 	for _, e := range drop {
-		n.tree.remove(e)
+		n.dropName(e)
 	}
 	if budget <= 0 && last != nil && last.guid.Less(a.hi) {
 		a.cursor = last.guid.Add(one)
@@ -120,6 +120,23 @@ func (n *Node) count(a *arc, budget int) int {
 		a.short = n.now
 	}
 	return budget
+}
+
+// dropName forgets a name without records, and the pointers it has on the disk
+// from when this node was candidate k+1.
+func (n *Node) dropName(e *entry) {
+	n.tree.remove(e)
+	ops := n.unpoint(e)
+	if len(ops) == 0 {
+		return
+	}
+	n.exclusive(e.guid, func() {
+		if n.tree.get(e.guid) != nil { // named again
+			n.release(e.guid)
+			return
+		}
+		n.store(e.guid, store.Batch{Urgent: true, Ops: ops}, func(error) { n.release(e.guid) })
+	})
 }
 
 // assess counts e's copies and lists it if one is missing and due.
@@ -316,7 +333,7 @@ func (n *Node) confirm(batch []work) {
 				}
 				n.holder(e, n.slot(hf.p), hf.h.state == have)
 				if hf.h.role == RoleDiverted {
-					hf.p.fullTill = max(hf.p.fullTill, n.now.Add(n.cfg.Round))
+					hf.p.full(max(hf.p.fullTill, n.now.Add(n.cfg.Round)))
 				}
 			}
 			r.ready = append(r.ready, w)

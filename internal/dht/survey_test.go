@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"slices"
 	"testing"
 
 	"atoll.example/atoll/internal/machine"
@@ -48,6 +49,39 @@ func TestFullLeaderIsCounted(t *testing.T) {
 		if s := w.survey(x); s.Total.Blocks != blocks || s.Total.Degraded != blocks {
 			t.Errorf("%d blocks counted, %d of them short, of %d", s.Total.Blocks, s.Total.Degraded, blocks)
 		}
+	}
+}
+
+// TestRoomAgain: a member that was full makes room. What it refused is brought to
+// it as soon as it says so, not after the minute for which it is spared. One whose
+// disk refuses what its figures have room for is spared.
+func TestRoomAgain(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(3)
+	w.run(machine.Minute)
+	x, b := w.nodes[2], block(1, 1000)
+	for seed := uint64(2000); w.set(b)[0] == x; seed++ { // another leads
+		b = block(seed, 1000)
+	}
+	x.limit = 1
+	w.put(w.nodes[0], b)
+	w.run(10 * machine.Second)
+	x.limit = 1 << 40
+	for i := range 8 { // the leader of b is told so with the copies that it coordinates
+		w.put(w.nodes[1], block(uint64(2+i), 1000))
+	}
+	w.run(10 * machine.Second)
+	if !slices.Contains(w.holders(b), x) {
+		t.Error("not brought to a member that has room again")
+	}
+	x.full = true
+	before := w.stats().Repairs
+	for i := range 20 {
+		w.put(w.nodes[1], block(uint64(100+i), 1000))
+		w.run(machine.Second)
+	}
+	if sent := w.stats().Repairs - before; sent > 1 {
+		t.Errorf("%d blocks sent to a disk that refused them a moment ago", sent)
 	}
 }
 

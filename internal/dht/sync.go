@@ -258,7 +258,7 @@ func (n *Node) askTree(p *peer, sp span) {
 			p.sync.failed = true
 			return
 		}
-		p.free = ack.free
+		n.says(p, ack.free)
 		p.sync.fresh = p.sync.fresh || ack.unsynced
 		for i := range ack.kids {
 			a, b, ok := split(sp.lo, sp.hi, i)

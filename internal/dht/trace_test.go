@@ -345,5 +345,12 @@ func TestDiversionWithBothPointers(t *testing.T) {
 		t.Errorf("%d copies outlive the remove", len(h))
 	}
 	w.getErr(w.nodes[0], b, ErrRemoved)
+	for _, x := range w.nodes {
+		for k := range x.disk {
+			if k.Family == store.Holder {
+				t.Errorf("%s still has a pointer to the copy that was removed", x.h.GUID.Short())
+			}
+		}
+	}
 	s.end("diversion", "A full replica diverts its copy, and two pointers lead to it")
 }

@@ -177,12 +177,12 @@ func (n *Node) offer(p *peer, c copyMsg, f func(*copyAckMsg)) {
 	}, func(p *peer, m machine.Message) {
 		switch m := m.(type) {
 		case *copyAckMsg:
-			p.free = m.free
+			n.says(p, m.free)
 			f(m)
 			return
 		case *refuseMsg:
 			if m.code == codeFull {
-				p.fullTill = n.now.Add(machine.Minute)
+				p.full(n.now.Add(machine.Minute))
 			}
 		case nil:
 			n.silent(p)
