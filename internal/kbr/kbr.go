@@ -114,8 +114,8 @@ type Router interface {
 	// Owns returns the lease under which this node owns k now, for requests
 	// that came directly.
 	Owns(now machine.Time, k id.GUID) Ownership
-	// Lookup returns the freshest known handle of a
-	// node in the leaf set or routing table, nil if unknown.
+	// Lookup returns the freshest known handle of a node in the leaf set or
+	// routing table, nil if unknown.
 	Lookup(n id.GUID) *id.Handle
 	// RTT is the smoothed round-trip time to n, 0 if unknown.
 	RTT(n id.GUID) machine.Duration

@@ -3,7 +3,7 @@
 // network and disks made of numbers, deterministic by seed.
 //
 // It has three layers. The engine (engine.go, queue.go, network.go, disk.go)
-// knows machines only. The workloads (overlay.go, dht.go) start nodes, ask
+// knows machines only. The workloads (overlay.go, dhtrun.go) start nodes, ask
 // them for things and hurt them. The checkers know everything: which nodes
 // live, who is connected, what was acknowledged; they judge what the machines
 // did. A run ends with a trace hash: the same seed gives the same hash.

@@ -1,6 +1,5 @@
-// Package memstore is a store.Store in memory, for tests and for nodes that
-// keep nothing. It obeys the same limit arithmetic as store/diskstore; what it
-// holds is gone when it is closed.
+// Package memstore is a store.Store in memory, for tests. It obeys the same
+// limit arithmetic as store/diskstore; what it holds is gone when it is closed.
 package memstore
 
 import (
