@@ -17,9 +17,13 @@ func TestMain(m *testing.M) {
 		hold(dir)
 		return
 	}
-	// Pebble's own, when its Open fails late.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(
-		"github.com/cockroachdb/pebble/v2.(*ConcurrencyLimitScheduler).periodicGranter"))
+	// Pebble's own, when its Open fails late or is left behind; stores that are not
+	// closed show goroutines of ours.
+	const pebble = "github.com/cockroachdb/pebble/v2"
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(pebble+".Open"),
+		goleak.IgnoreTopFunction(pebble+".(*ConcurrencyLimitScheduler).periodicGranter"),
+		goleak.IgnoreTopFunction(pebble+".(*cleanupManager).mainLoop"),
+		goleak.IgnoreTopFunction(pebble+"/internal/genericcache.(*shard[...]).releaseLoop"))
 }
 
 // hold opens a store, says so, and keeps it until its standard input ends.

@@ -168,6 +168,44 @@ func TestReadOnlyFolder(t *testing.T) {
 	}
 }
 
+// Pebble writes its log to a table when it opens, and tries for ever where it
+// cannot: the store says so instead, and loses nothing.
+func TestOpenCannotWriteATable(t *testing.T) {
+	for cause, want := range map[error]error{
+		syscall.EACCES: syscall.EACCES, syscall.ENOSPC: store.ErrFull, syscall.EIO: store.ErrFailed,
+	} {
+		t.Run(cause.Error(), func(t *testing.T) {
+			t.Parallel()
+			disk := vfs.NewMem()
+			o := testOptions(disk)
+			s := mustOpen(t, "/store", o)
+			op := storetest.Put(store.Block, storetest.GUID(1), "", storetest.Value(1, 1000))
+			if err := s.Apply(t.Context(), store.Batch{Ops: []store.Op{op}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			inj := errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") {
+					return &os.PathError{Op: "open", Path: op.Path, Err: cause}
+				}
+				return nil
+			})
+			_, err := Open("/store", testOptions(errorfs.Wrap(disk, inj)))
+			wantError(t, err, want, "/store")
+			o.AcceptFailed = true // EIO
+			s = mustOpen(t, "/store", o)
+			if _, err := s.Get(t.Context(), op.Key); err != nil {
+				t.Error(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestLimitIsRemembered(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 10 << 30, TotalBytes: 20 << 30})

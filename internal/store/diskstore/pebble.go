@@ -32,22 +32,57 @@ type table struct {
 }
 
 // openTable opens Pebble in DIR/meta. Whatever it reports goes to s.
-func (s *Store) openTable() (t *table, err error) {
+func (s *Store) openTable() (*table, error) {
 	g := &guard{FS: s.folder.fs, tolerant: s.opts.planted.ignoreSyncError, onError: s.fail}
-	t = &table{guard: g}
+	t := &table{guard: g}
 	s.guard.Store(g)
+	op := &opening{done: make(chan error, 1), hopeless: make(chan error, 1)}
+	go t.open(s, op)
+	var err error
+	select {
+	case err = <-op.done:
+	case err = <-op.hopeless:
+		return nil, err
+	}
+	if err != nil {
+		if serr := t.sound(); serr != nil {
+			return nil, fmt.Errorf("%w: %w", serr, err)
+		}
+		if !isTransient(err) && !errors.Is(err, ErrDamaged) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return nil, err
+	}
+	if err := t.sound(); err != nil {
+		_ = t.close() // the first error says more
+		return nil, err
+	}
+	return t, nil
+}
+
+// open is pebble.Open with our options. It says in op what came of it, unless op
+// is hopeless before.
+func (t *table) open(s *Store, op *opening) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: pebble: %v", ErrDamaged, p)
+			op.done <- fmt.Errorf("%w: pebble: %v", ErrDamaged, p)
 		}
 	}()
 	cache := pebble.NewCache(s.opts.Cache)
 	defer cache.Unref()
+	o := s.pebbleOptions(t.guard, op)
+	o.Cache = cache
+	var err error
+	t.DB, err = pebble.Open(s.folder.path(metaName), o)
+	op.ended.Store(true)
+	op.done <- err
+}
+
+func (s *Store) pebbleOptions(g *guard, op *opening) *pebble.Options {
 	o := &pebble.Options{
 		FS:                          g,
-		Cache:                       cache,
 		Logger:                      &logger{s: s, g: g},
-		EventListener:               s.listener(g),
+		EventListener:               s.listener(g, op),
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		MemTableSize:                uint64(s.opts.MemTable),
 		MemTableStopWritesThreshold: 4,
@@ -67,21 +102,7 @@ func (s *Store) openTable() (t *table, err error) {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.Levels[i].BlockSize = tableBlock
 	}
-	t.DB, err = pebble.Open(s.folder.path(metaName), o)
-	if err != nil {
-		if serr := t.sound(); serr != nil {
-			return nil, fmt.Errorf("%w: %w", serr, err)
-		}
-		if !isTransient(err) {
-			err = fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		return nil, err
-	}
-	if err := t.sound(); err != nil {
-		_ = t.close() // the first error says more
-		return nil, err
-	}
-	return t, nil
+	return o
 }
 
 // isTransient reports that opening Pebble failed for a cause outside its files.
@@ -117,10 +138,12 @@ func (t *table) close() (err error) {
 }
 
 // listener hears of what goes wrong in Pebble's background.
-func (s *Store) listener(g *guard) *pebble.EventListener {
+func (s *Store) listener(g *guard, op *opening) *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: func(err error) {
 			switch {
+			case !op.ended.Load() && !pebble.IsCorruptionError(err):
+				op.failed(s, g, err)
 			case g.stopped.Load():
 				// It retries until it is closed; slow it down. Readers do not
 				// need the lock that is held here.
