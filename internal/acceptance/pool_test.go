@@ -72,6 +72,7 @@ type proc struct {
 	dir    string
 	env    []string // of the process, beside the test's own
 	cmd    *exec.Cmd
+	invite string // that "up" printed on its first use
 	ended  chan struct{}
 	stderr *apitest.Output
 	peakKB int64         // resident memory, of processes that have ended
@@ -157,10 +158,11 @@ func (p *pool) start(i int, args ...string) {
 		return
 	}
 	pr.cmd, pr.ended = cmd, make(chan struct{})
-	var started struct{ Node string }
+	var started struct{ Node, Invite string }
 	if err := json.NewDecoder(out).Decode(&started); err != nil {
 		p.t.Errorf("node %d did not come up: %v\n%s", i, err, pr.stderr)
 	}
+	pr.invite = started.Invite
 	go func() {
 		_ = cmd.Wait()
 		close(pr.ended)

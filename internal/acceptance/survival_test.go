@@ -1,13 +1,17 @@
 package acceptance
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"atoll.example/atoll/internal/api"
+	"atoll.example/atoll/internal/id"
 )
 
 // sizesOf returns the number and bounds of files at the size asked for.
@@ -205,17 +209,47 @@ func TestNewcomerTakesItsShare(t *testing.T) {
 	p := newPool(t, 4, "--grace", "5s") // with all copies there, a newcomer gets its own after the grace
 	files := p.putAll(sizesOf(rnd), rnd)
 	p.allFull(0, 2*time.Minute)
+	var st api.Status
+	p.ok(0, &st, "status")
 	stop := p.readOn(files)
 	p.grow(1)
-	p.until(2*time.Minute, "the newcomer to hold blocks", func() bool {
-		return p.metric(4, "atoll_store_blocks") > 0
+	share := p.share(4)
+	took := p.until(2*time.Minute, "the newcomer to hold its share", func() bool {
+		return float64(p.metric(4, "atoll_store_blocks")) > 0.7*share*float64(st.Safety.Blocks) // chance has its part
 	})
 	p.allFull(4, 2*time.Minute)
 	if failed := stop(); len(failed) > 0 {
 		t.Fatalf("%d reads failed, the first: %v", len(failed), failed[0])
 	}
 	p.readAll(files)
-	t.Logf("the newcomer holds %d blocks", p.metric(4, "atoll_store_blocks"))
+	t.Logf("after %s the newcomer held its share; it is in the sets of %.0f %% of all keys, and has %d of %d blocks",
+		took, 100*share, p.metric(4, "atoll_store_blocks"), st.Safety.Blocks)
+}
+
+// share is the part of all keys in whose replica sets member i is, by its own word
+// on 300 that are evenly spread.
+func (p *pool) share(i int) float64 {
+	p.t.Helper()
+	c := p.client(i)
+	defer c.Close()
+	st, err := c.Status(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	const keys = 300
+	in := 0
+	for k := range uint64(keys) {
+		var key id.GUID
+		binary.BigEndian.PutUint64(key[:], k*(math.MaxUint64/keys))
+		set, err := c.Lookup(p.t.Context(), api.KeyRequest{Key: key})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if slices.ContainsFunc(set.Replicas, func(r api.Replica) bool { return r.GUID == st.Node.GUID }) {
+			in++
+		}
+	}
+	return float64(in) / keys
 }
 
 // alone keeps a test at full size, which prints figures, from running beside

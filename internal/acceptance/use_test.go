@@ -23,12 +23,10 @@ func TestFirstUse(t *testing.T) {
 
 	p.add()
 	p.start(0, "up") // 1
-	var inv api.InviteResult
-	p.ok(0, &inv, "invite", "--uses", "2") // what "up" prints serves as well
 	p.add()
-	p.start(1, "join", inv.Invite) // 2, on the second machine
+	p.start(1, "join", p.procs[0].invite) // 2, on the second machine
 	p.add()
-	p.start(2, "join", inv.Invite) // and on the third
+	p.start(2, "join", p.procs[0].invite) // and on the third
 	var put api.PutResult
 	p.ok(0, &put, "put", file) // 3
 	out := filepath.Join(p.dir, "out.txt")
