@@ -38,7 +38,7 @@ type clientGet struct {
 type ask struct {
 	at     machine.Time
 	req    uint64
-	hedged bool
+	hedged bool // the time for a second one has come
 	slow   bool // silent for too long; its answer still counts
 	state  presence
 	others []*peer // of a pointer: those said to hold it
@@ -170,7 +170,9 @@ func (op *clientGet) send(p *peer, hedge bool) {
 	}
 }
 
-// watch hedges after the peer's p95 and goes on to the next after silence.
+// watch hedges after the peer's p95 and goes on to the next after silence: twice
+// the p95 for one that says something meanwhile, which is busy; the time that it
+// takes now for one of which nothing is heard, which may be dead.
 func (op *clientGet) watch(p *peer, a *ask) {
 	n := op.n
 	if op.alarm != 0 {
@@ -178,44 +180,67 @@ func (op *clientGet) watch(p *peer, a *ask) {
 	}
 	first := max(p.get.p95, n.cfg.HedgeFloor)
 	silence := max(n.cfg.GetTimeout, 2*p.get.p95)
-	op.alarm = n.later(min(first, silence), func() {
+	dead := max(n.cfg.GetTimeout, min(p.get.p95, p.get.rto(0, 0, machine.Hour)))
+	var look func()
+	look = func() {
 		op.alarm = 0
 		if a.done || op.ended {
 			return
 		}
-		if n.stats.Hedges*20 <= n.gets && !a.hedged && len(op.queue) > 0 && p != n.me {
+		if !a.hedged && n.now >= a.at.Add(first) {
 			a.hedged = true
-			q := op.queue[0]
-			op.queue = op.queue[1:]
-			if op.asked[q] == nil {
-				n.stats.Hedges++
-				op.send(q, true)
-			}
+			op.hedge(p)
 		}
-		op.alarm = n.later(max(a.at.Add(silence).Sub(n.now), 1), func() {
+		until := min(a.at.Add(silence), max(a.at, p.heard).Add(dead))
+		if until <= n.now {
+			op.passOver(p, a)
+			return
+		}
+		if !a.hedged {
+			until = min(until, a.at.Add(first))
+		}
+		op.alarm = n.later(until.Sub(n.now), look)
+	}
+	look()
+}
+
+// hedge asks the next beside p, as long as that is one in twenty.
+func (op *clientGet) hedge(p *peer) {
+	n := op.n
+	if n.stats.Hedges*20 > n.gets || len(op.queue) == 0 || p == n.me {
+		return
+	}
+	q := op.queue[0]
+	op.queue = op.queue[1:]
+	if op.asked[q] == nil {
+		n.stats.Hedges++
+		op.send(q, true)
+	}
+}
+
+// passOver goes on to the next after p was silent for too long.
+func (op *clientGet) passOver(p *peer, a *ask) {
+	n := op.n
+	n.silent(p)
+	if p != n.me { // until it answers, what it cost to find out is not paid again soon
+		p.suspect = max(p.suspect, n.now.Add(min(4*n.now.Sub(a.at), 10*machine.Second)))
+	}
+	for _, b := range op.asked {
+		if b.at <= a.at {
+			b.slow = true
+		}
+	}
+	op.next()
+	if op.alarm == 0 && op.open > 0 && !op.ended {
+		wait := op.deadline.Sub(n.now)
+		if op.removed > 0 { // there is hardly anything to wait for
+			wait = min(wait, n.cfg.ClientTimeout)
+		}
+		op.alarm = n.later(max(wait, 1), func() {
 			op.alarm = 0
-			if a.done || op.ended {
-				return
-			}
-			n.silent(p)
-			for _, b := range op.asked {
-				if b.at <= a.at {
-					b.slow = true
-				}
-			}
-			op.next()
-			if op.alarm == 0 && op.open > 0 && !op.ended {
-				wait := op.deadline.Sub(n.now)
-				if op.removed > 0 { // there is hardly anything to wait for
-					wait = min(wait, n.cfg.ClientTimeout)
-				}
-				op.alarm = n.later(max(wait, 1), func() {
-					op.alarm = 0
-					op.conclude()
-				})
-			}
+			op.conclude()
 		})
-	})
+	}
 }
 
 func (op *clientGet) answer(p *peer, a *ask, m machine.Message) {

@@ -143,6 +143,41 @@ func TestHedge(t *testing.T) {
 	}
 }
 
+// Two members die just when reads that took long under load had been the rule. Who
+// reads on does not wait for each of the dead, over and over, as long as it waited
+// for a busy one.
+func TestReadsAfterAKillUnderLoad(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(8)
+	bs := w.fill(60)
+	x := w.nodes[0]
+	w.lag = func(_ id.GUID, e machine.Effect) machine.Duration {
+		if e.Kind == machine.Load {
+			return 2 * machine.Second
+		}
+		return machine.Millisecond
+	}
+	for _, b := range bs {
+		w.get(x, b)
+	}
+	w.lag = nil
+	dead := []*tnodeT{w.nodes[3], w.nodes[4]}
+	for _, y := range dead {
+		w.crash(y) // the overlay has yet to notice
+		x.rtt[y.h.GUID] = 1
+	}
+	start, worst := w.net.Now, machine.Duration(0)
+	for _, b := range bs {
+		at := w.net.Now
+		w.get(x, b)
+		worst = max(worst, w.net.Now.Sub(at))
+	}
+	all := w.net.Now.Sub(start)
+	if worst > 4*machine.Second || all > 8*machine.Second {
+		t.Errorf("%d ms for one read, %d ms for all", worst.Milliseconds(), all.Milliseconds())
+	}
+}
+
 // What no honest node sends is told of, each time.
 func TestBadInput(t *testing.T) {
 	var told []id.GUID
