@@ -340,12 +340,12 @@ func TestEvents(t *testing.T) {
 		done <- c.Events(ctx, func(ev api.TraceEvent) error { got <- ev; return nil })
 	}()
 	want := api.TraceEvent{Time: apitest.Epoch, Kind: "pastry.deliver", Peer: apitest.Self, Key: id.FromPrefix("d46a1c"), N: 3, Note: "line\nbreak"}
-	for !n.Hub.Watched() {
+	for !n.Watched() {
 		if len(done) > 0 {
 			t.Fatal(<-done)
 		}
 	}
-	n.Hub.Publish(want)
+	n.Trace <- want
 	if ev := <-got; ev != want {
 		t.Errorf("got %+v", ev)
 	}
@@ -353,6 +353,6 @@ func TestEvents(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	for n.Hub.Watched() { // the server notices that the client has gone
+	for n.Watched() { // the server notices that the client has gone
 	}
 }

@@ -55,7 +55,8 @@ type Service interface {
 	Doctor(ctx context.Context, r DoctorRequest) (DoctorResult, error)
 
 	// Events calls emit for each trace event from now on, until ctx is done
-	// (then it returns ctx's error) or emit fails. See Hub.
+	// (then it returns ctx's error) or emit fails. One that is too slow for a
+	// queue loses events.
 	Events(ctx context.Context, emit func(TraceEvent) error) error
 }
 

@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"atoll.example/atoll/internal/api"
@@ -48,14 +49,17 @@ type Node struct {
 	// Shared makes others keep what dht remove ends.
 	Shared bool
 
-	Hub      api.Hub
+	// Trace is where Events gets what it tells. One client may ask for it.
+	Trace    chan api.TraceEvent
 	Registry *prometheus.Registry
 	// Now is what Status answers.
 	Now api.Status
 	// Members is what Peers answers.
 	Members []api.Peer
 
-	mu    sync.Mutex // guards all but Hold, Held, Hub and Registry
+	watched atomic.Int32 // clients of Events
+
+	mu    sync.Mutex // guards all but Hold, Held, Trace, Registry and watched
 	files map[string]*file
 	raw   map[id.GUID][]byte
 	seqs  map[id.GUID]uint64
@@ -75,7 +79,7 @@ var _ api.Node = (*Node)(nil)
 // New returns a healthy node in a pool of five.
 func New() *Node {
 	n := &Node{
-		Fail: map[string]error{}, Held: make(chan string, 16), Registry: prometheus.NewRegistry(),
+		Fail: map[string]error{}, Held: make(chan string, 16), Trace: make(chan api.TraceEvent, 16), Registry: prometheus.NewRegistry(),
 		files: map[string]*file{}, raw: map[id.GUID][]byte{}, seqs: map[id.GUID]uint64{},
 	}
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "atoll_puts_total", Help: "Files put."})
@@ -534,8 +538,22 @@ func (n *Node) Events(ctx context.Context, emit func(api.TraceEvent) error) erro
 	if err := n.call("events"); err != nil {
 		return err
 	}
-	return n.Hub.Watch(ctx, emit)
+	n.watched.Add(1)
+	defer n.watched.Add(-1)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case ev := <-n.Trace:
+			if err := emit(ev); err != nil {
+				return err
+			}
+		}
+	}
 }
+
+// Watched reports whether Events is being answered.
+func (n *Node) Watched() bool { return n.watched.Load() > 0 }
 
 // Metrics implements api.Node.
 func (n *Node) Metrics() prometheus.Gatherer { return n.Registry }
