@@ -125,7 +125,7 @@ func Restore(dir, path string) error {
 	}
 	defer h.close()
 	if h.used() {
-		if h.whole() == nil && len(h.lost()) == 0 {
+		if h.whole() == nil && len(h.lost()) == 0 && h.rootless() == "" {
 			return fmt.Errorf("%s: %w; restore into an empty one", h.dir, ErrMember)
 		}
 		if err := h.complete(found); err != nil {

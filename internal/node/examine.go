@@ -64,6 +64,9 @@ func Examine(ctx context.Context, dir string, acceptDisk bool) ([]Finding, error
 			Fix: fixMissing,
 		})
 	}
+	if gone := h.rootless(); gone != "" {
+		found = append(found, Finding{Check: "folder", Detail: gone, Fix: fixMissing})
+	}
 	found = append(found, Finding{Check: "identity", OK: true, Detail: fmt.Sprintf("%s %q of pool %q", leaf.Role, leaf.Name, who.pool.Name)})
 	pool := who.pool.ID()
 	st, err := diskstore.Open(h.path(storeDir), diskstore.Options{Pool: pool[:8], AcceptFailed: acceptDisk})

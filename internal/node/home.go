@@ -43,6 +43,9 @@ var (
 	ErrMixed   = &Fault{FaultCode: "bad_dir", Text: "the keys and the certificate in the folder are not one member's"}
 	ErrNoWrite = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be written"}
 	ErrNoLock  = &Fault{FaultCode: "bad_dir", Text: "the folder cannot be locked"}
+	ErrDenied  = &Fault{FaultCode: "bad_dir", Text: "the folder is not this user's"}
+	ErrNoRoom  = &Fault{FaultCode: "full", Text: "the disk of this node's folder is full"}
+	ErrBadMark = &Fault{FaultCode: "bad_dir", Text: "this looks like a node's folder whose file " + markFile + " is damaged"}
 	ErrInUse   = &Fault{FaultCode: "dir_in_use", Text: "another atoll process runs on this folder"}
 	ErrTwin    = &Fault{FaultCode: "dir_in_use", Text: "another node with this identity is running"}
 	ErrFailed  = &Fault{FaultCode: "disk_failed", Text: "the node stopped here after a disk error"}
@@ -81,12 +84,15 @@ func openHome(dir string) (*home, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w; choose another folder with --dir", dir, ErrNoWrite, err)
 	}
+	if err := usable(dir); err != nil {
+		return nil, err
+	}
 	if err := checkMark(dir); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", dir, ErrNoWrite, err)
+		return nil, fmt.Errorf("%s: %w", dir, spaceFault(err, ErrNoWrite))
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
@@ -97,10 +103,54 @@ func openHome(dir string) (*home, error) {
 		_ = os.Chmod(dir, 0o700) // one that was there before; doctor tells if that cannot be
 		if err := h.write(markFile, []byte(markContent)); err != nil {
 			h.close()
-			return nil, fmt.Errorf("%s: %w: %w", dir, ErrNoWrite, err)
+			return nil, fmt.Errorf("%s: %w", dir, spaceFault(err, ErrNoWrite))
 		}
 	}
 	return h, nil
+}
+
+// usable refuses a folder that this user may not write to, or in which a file is
+// another's: after one start as root, say, each later one would stumble over one
+// file or the other.
+func usable(dir string) error {
+	err := syscall.Access(dir, 2|1) // W_OK, X_OK
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if err == nil && e.Type().IsRegular() {
+			flag := os.O_RDONLY // but for two, they are replaced
+			if e.Name() == listFile || e.Name() == lockFile {
+				flag = os.O_RDWR
+			}
+			var f *os.File
+			if f, err = os.OpenFile(filepath.Join(dir, e.Name()), flag, 0); err == nil {
+				_ = f.Close()
+			}
+		}
+	}
+	return rightsFault(dir, err)
+}
+
+// rightsFault words what stands in the way of using a folder, as far as it is rights.
+func rightsFault(dir string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%s: %w: %w", dir, ErrNoWrite, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: %w: %w; run atoll as the user whose it is, or give it to this one (chown -R, chmod -R u+rwX)", dir, ErrDenied, err)
+	}
+	return nil // what else is wrong, whoever meets it tells
+}
+
+// spaceFault words an error of writing in the folder: as ErrNoRoom, or as otherwise,
+// if that is not nil.
+func spaceFault(err, otherwise error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: make room there: %w", ErrNoRoom, err)
+	case err != nil && otherwise != nil:
+		return fmt.Errorf("%w: %w", otherwise, err)
+	}
+	return err
 }
 
 // lockFault words what the system says of a lock that is not to be had.
@@ -131,6 +181,9 @@ func Vacant(dir string) (bool, error) {
 func checkMark(dir string) error {
 	b, err := os.ReadFile(filepath.Join(dir, markFile))
 	if err == nil {
+		if kind, _, _ := strings.Cut(markContent, " "); !strings.HasPrefix(string(b), kind+" ") && holds(dir, memberFile) {
+			return fmt.Errorf("%s: %w: %s", dir, ErrBadMark, putMark(dir))
+		}
 		if string(b) != markContent {
 			return fmt.Errorf("%s: %w: written by another version of atoll", dir, ErrNotOurs)
 		}
@@ -145,8 +198,7 @@ func checkMark(dir string) error {
 		case "atoll.toml", lockFile, SocketName, "lost+found":
 		default:
 			if holds(dir, memberFile) || holds(dir, nodeKeyFile) {
-				return fmt.Errorf("%s: %w: if it is, put the mark back: echo '%s' > '%s'",
-					dir, ErrNoMark, strings.TrimSpace(markContent), filepath.Join(dir, markFile))
+				return fmt.Errorf("%s: %w: %s", dir, ErrNoMark, putMark(dir))
 			}
 			if ok, _ := filepath.Match("node-*", e.Name()); !ok {
 				return fmt.Errorf("%s: %w (%s, for one); choose an empty folder with --dir", dir, ErrNotOurs, e.Name())
@@ -154,6 +206,10 @@ func checkMark(dir string) error {
 		}
 	}
 	return nil
+}
+
+func putMark(dir string) string {
+	return fmt.Sprintf("if it is, put the mark back: echo '%s' > '%s'", strings.TrimSpace(markContent), filepath.Join(dir, markFile))
 }
 
 func (h *home) close() { _ = h.lock.Close() }
@@ -205,6 +261,10 @@ func (h *home) read(name string) ([]byte, error) {
 // write replaces a file so that after a crash either the old or the new content
 // is there whole: temporary name, fsync, rename, fsync of the folder.
 func (h *home) write(name string, content []byte) error {
+	return spaceFault(h.replace(name, content), nil)
+}
+
+func (h *home) replace(name string, content []byte) error {
 	tmp := h.path(name + ".tmp")
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -248,7 +308,8 @@ func syncDir(dir string) error {
 }
 
 // nextEpoch raises the boot epoch and syncs it before it returns: a node must
-// not send under an epoch that it could use again (10-overlay §1).
+// not send under an epoch that it could use again (10-overlay §1). Where the file is
+// gone or damaged the others tell the node to jump, as after a restore.
 func (h *home) nextEpoch(atLeast uint32) (uint32, error) {
 	b, err := h.read(epochFile)
 	if err != nil {
@@ -257,8 +318,6 @@ func (h *home) nextEpoch(atLeast uint32) (uint32, error) {
 	epoch := atLeast
 	if len(b) == 4 {
 		epoch = max(epoch, binary.BigEndian.Uint32(b)+1)
-	} else if b != nil {
-		return 0, fmt.Errorf("boot epoch: %s has %d bytes instead of 4", h.path(epochFile), len(b))
 	}
 	epoch = max(epoch, 1)
 	if err := h.write(epochFile, binary.BigEndian.AppendUint32(nil, epoch)); err != nil {

@@ -85,8 +85,8 @@ func TestEpochRisesAndJumps(t *testing.T) {
 	if err := h.write(epochFile, []byte{1, 2}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.nextEpoch(0); err == nil {
-		t.Fatal("a damaged epoch file was taken for an epoch")
+	if got, err := h.nextEpoch(0); err != nil || got != 1 {
+		t.Fatalf("after damage: %d, %v", got, err)
 	}
 }
 
@@ -103,5 +103,23 @@ func TestHomeIsPrivate(t *testing.T) {
 	h.close()
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+// TestHomeIsUsable: a folder of another user is refused as that, and a full disk as
+// full. The tests may run as root, whom rights do not stop: the errors are injected.
+func TestHomeIsUsable(t *testing.T) {
+	for cause, want := range map[error]*Fault{syscall.EACCES: ErrDenied, syscall.EPERM: ErrDenied, syscall.EROFS: ErrNoWrite} {
+		if err := rightsFault("/home", cause); !errors.Is(err, want) || !strings.Contains(err.Error(), "/home") {
+			t.Errorf("%v: %v", cause, err)
+		}
+	}
+	for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT} {
+		if err := spaceFault(cause, nil); !errors.Is(err, ErrNoRoom) || !errors.Is(err, cause) {
+			t.Errorf("%v: %v", cause, err)
+		}
+	}
+	if err := spaceFault(syscall.EIO, ErrNoWrite); !errors.Is(err, ErrNoWrite) {
+		t.Errorf("EIO: %v", err)
 	}
 }

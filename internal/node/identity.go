@@ -98,6 +98,9 @@ func (h *home) membership(who *identity) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.path(memberFile), err)
 	}
+	if !who.root.IsZero() && who.root.Public() != who.pool.Root {
+		return fmt.Errorf("%s: not the root key of the pool", h.path(rootKeyFile))
+	}
 	return nil
 }
 

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"atoll.example/atoll/internal/ident"
 )
 
 // used reports whether a member's node has run in this folder, or was restored to
@@ -60,6 +63,26 @@ func (h *home) lost() []string {
 	}
 	return h.lacking(secretFile, listFile)
 }
+
+// rootless says so of the folder of the member that founded its pool, if the root
+// key is gone: all goes on without it, for a year. Who joined has the addresses of
+// an invite.
+func (h *home) rootless() string {
+	if !h.has(memberFile) || h.has(rootKeyFile) || h.has(knownFile) {
+		return ""
+	}
+	who, err := h.intact()
+	if err != nil || who.chain.Leaf().Role != ident.Admin {
+		return ""
+	}
+	return missing("is", []string{rootKeyFile}, h.dir) + ", the pool's root key: without it nobody can be made an admin, no admin can be revoked, " +
+		"and no admin's certificate is renewed (this node's ends on " + time.UnixMilli(who.chain.NotAfter()).UTC().Format(time.DateOnly) + "): " +
+		fixMissing + " (the node must not run)"
+}
+
+// Rootless says that the node founded its pool and the folder lacks the root key;
+// empty: it does not.
+func (n *Node) Rootless() string { return n.home.rootless() }
 
 func (h *home) lacking(names ...string) (gone []string) {
 	for _, name := range names {

@@ -89,6 +89,86 @@ func TestMissingKey(t *testing.T) {
 	}
 }
 
+// TestMissingRootKey: the founder runs without the root key, and says what that
+// means; the backup brings it back. Who was made an admin never had it.
+func TestMissingRootKey(t *testing.T) {
+	cfg, backup := ranOnce(t)
+	path := filepath.Join(cfg.Dir, rootKeyFile)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	found, err := Examine(minute(t), cfg.Dir, false)
+	if err != nil || found[0].OK || !strings.Contains(found[0].Detail, "root.key is missing from "+cfg.Dir) {
+		t.Errorf("doctor: %+v, %v", found, err)
+	}
+	var log bytes.Buffer
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	n, err := Open(minute(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.Rootless() == "" || !strings.Contains(log.String(), "root.key is missing") {
+		t.Errorf("running: %q, %s", n.Rootless(), log.String())
+	}
+	n.Close()
+	if err := Restore(cfg.Dir, backup); err != nil {
+		t.Fatal(err)
+	}
+	if n, err = Open(minute(t), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if n.Rootless() != "" || n.who.root.IsZero() {
+		t.Errorf("restored: %q", n.Rootless())
+	}
+	n.Close()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.Dir, knownFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if found, err = Examine(minute(t), cfg.Dir, false); err != nil || !found[0].OK {
+		t.Errorf("an admin that joined: %+v, %v", found, err)
+	}
+}
+
+// TestWrongRootKey: a root key of another pool is told at the start.
+func TestWrongRootKey(t *testing.T) {
+	cfg, _ := ranOnce(t)
+	other, _ := ranOnce(t)
+	b, err := os.ReadFile(filepath.Join(other.Dir, rootKeyFile))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(cfg.Dir, rootKeyFile), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := foundOrOpen(t, cfg); !errors.Is(err, ErrMixed) || !strings.Contains(err.Error(), "not the root key") {
+		if err == nil {
+			n.Close()
+		}
+		t.Errorf("start: %v", err)
+	}
+}
+
+// TestDamagedInvites: a node starts without the invites that it cannot read.
+func TestDamagedInvites(t *testing.T) {
+	cfg, _ := ranOnce(t)
+	if err := os.WriteFile(filepath.Join(cfg.Dir, inviteFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	n, err := Open(minute(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if _, _, err := n.Invite(InviteTerms{}); err != nil || !strings.Contains(log.String(), "invites given out cannot be read") {
+		t.Errorf("%v, %s", err, log.String())
+	}
+}
+
 // TestWrongOwnerKey: an owner's key that is not that of the certificate is told at
 // the start and by the doctor: every put with it would be refused.
 func TestWrongOwnerKey(t *testing.T) {
@@ -147,6 +227,17 @@ func TestBegunAnew(t *testing.T) {
 func TestMissingMark(t *testing.T) {
 	cfg, _ := ranOnce(t)
 	mark := filepath.Join(cfg.Dir, markFile)
+	if err := os.Remove(mark); err != nil {
+		t.Fatal(err)
+	}
+	for _, damaged := range []string{"", "atoll-", "\xff\xff"} {
+		if err := os.WriteFile(mark, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(minute(t), cfg); !errors.Is(err, ErrBadMark) || !strings.Contains(err.Error(), "> '"+mark+"'") {
+			t.Errorf("mark %q: %v", damaged, err)
+		}
+	}
 	if err := os.Remove(mark); err != nil {
 		t.Fatal(err)
 	}

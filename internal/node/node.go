@@ -165,6 +165,9 @@ func begin(ctx context.Context, cfg Config, enter func(*home) error, settle func
 			return nil, err
 		}
 	}
+	if gone := n.home.rootless(); gone != "" {
+		n.cfg.Log.Warn(gone)
+	}
 	if n.who, err = n.home.keys(); err != nil {
 		return nil, err
 	}
@@ -361,11 +364,13 @@ func (n *Node) openIssuer() error {
 		return err
 	}
 	b, err := n.home.read(inviteFile)
-	if err == nil && b != nil {
-		err = i.Restore(b)
-	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", n.home.path(inviteFile), err)
+		return err
+	}
+	if b != nil {
+		if err := i.Restore(b); err != nil { // no reason not to start
+			n.cfg.Log.Warn("the invites given out cannot be read and admit nobody any more: make new ones", "file", n.home.path(inviteFile), "err", err)
+		}
 	}
 	n.issuer = i
 	return nil

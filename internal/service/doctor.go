@@ -92,6 +92,9 @@ func checkFolder(_ context.Context, s *Service, _ node.View) api.Check {
 	if info.Mode().Perm()&0o022 != 0 {
 		return api.Check{Detail: fmt.Sprintf("others on this computer can change %s (mode %o)", s.n.Dir(), info.Mode().Perm()), Fix: "chmod 700 " + s.n.Dir()}
 	}
+	if gone := s.n.Rootless(); gone != "" {
+		return api.Check{Detail: gone, Fix: "stop the node and see the message"}
+	}
 	if anew := s.n.BegunAnew(); anew != "" {
 		return api.Check{OK: true, Detail: anew, Fix: "see the message"}
 	}
@@ -241,7 +244,7 @@ func checkCopies(ctx context.Context, s *Service, v node.View) api.Check {
 func checkCatalogue(_ context.Context, s *Service, _ node.View) api.Check {
 	c := s.files.Catalogue()
 	if n := c.Damaged(); n > 0 {
-		return api.Check{Detail: fmt.Sprintf("%s listed, %d damaged entries left out", fileCount(c.Len()), n), Fix: "restore it from a backup: atoll doctor --restore FILE"}
+		return api.Check{Detail: fmt.Sprintf("%s listed, %d damaged entries left out", fileCount(c.Len()), n), Fix: "stop the node, move the file catalogue in its folder away, and restore it from a backup: atoll doctor --restore FILE"}
 	}
 	return api.Check{OK: true, Detail: fmt.Sprintf("%s listed; it is kept on this node alone: atoll doctor --backup FILE", fileCount(c.Len()))}
 }
