@@ -59,7 +59,7 @@ func openFolder(f vfs.FS, dir string, o *Options) (_ *folder, err error) {
 		return nil, fmt.Errorf("diskstore: %w", explain(dir, err))
 	}
 	// A folder that is not ours is left as it is, without a lock file.
-	if err := checkNames(f, dir); err != nil {
+	if err := checkNames(f, dir, o.Pool); err != nil {
 		return nil, err
 	}
 	lock, err := f.Lock(f.PathJoin(dir, lockName))
@@ -129,20 +129,25 @@ func makeDir(f vfs.FS, dir string) error {
 }
 
 // checkNames refuses a folder in use for something else.
-func checkNames(f vfs.FS, dir string) error {
+func checkNames(f vfs.FS, dir string, pool []byte) error {
 	names, err := f.List(dir)
 	if err != nil {
 		return fmt.Errorf("diskstore: %w", explain(dir, err))
 	}
-	stranger := ""
+	stranger, ours := "", false
 	for _, name := range names {
 		switch name {
 		case formatName:
 			return nil
 		case lockName, failedName, formatName + tempSuffix:
+		case metaName:
+			stranger, ours = name, true
 		default:
 			stranger = name
 		}
+	}
+	if ours {
+		return fmt.Errorf("diskstore: %s: %w: its %s is gone: %s", dir, store.ErrFormat, formatName, putBack(f.PathJoin(dir, formatName), pool))
 	}
 	if stranger != "" {
 		return fmt.Errorf("diskstore: folder %s holds other files, among them %q: %w; choose a new or an empty folder",
@@ -170,19 +175,15 @@ func (d *folder) checkFormat(pool []byte) error {
 	if err != nil {
 		return fmt.Errorf("diskstore: %w", explain(d.dir, err))
 	}
-	lines := strings.Split(string(b), "\n")
-	if len(lines) < 3 || lines[0] != formatHead {
-		return fmt.Errorf("diskstore: %s: %w: its FORMAT is not ours", d.dir, store.ErrFormat)
-	}
-	number, err := strconv.Atoi(strings.TrimPrefix(lines[1], "format "))
-	if err != nil {
-		return fmt.Errorf("diskstore: %s: %w: FORMAT says %q", d.dir, store.ErrFormat, lines[1])
+	number, has, ok := parseFormat(string(b))
+	if !ok {
+		return fmt.Errorf("diskstore: %s: %w: its %s is not ours, or damaged: %s", d.dir, store.ErrFormat, formatName, putBack(d.path(formatName), pool))
 	}
 	if number < formatOldest || number > formatVersion {
 		return fmt.Errorf("diskstore: %s: %w: it has format %d, this program reads %d to %d; use the newer program",
 			d.dir, store.ErrFormat, number, formatOldest, formatVersion)
 	}
-	if has := strings.TrimPrefix(lines[2], "pool "); has != hex.EncodeToString(pool) {
+	if has != hex.EncodeToString(pool) {
 		return fmt.Errorf("diskstore: %s: %w: it belongs to pool %s, not %x", d.dir, store.ErrFormat, has, pool)
 	}
 	if number < formatVersion {
@@ -191,10 +192,33 @@ func (d *folder) checkFormat(pool []byte) error {
 	return nil
 }
 
+// formatText is FORMAT; its lines end in end.
+func formatText(pool []byte, end string) string {
+	return fmt.Sprintf("%s%sformat %d%spool %x%s", formatHead, end, formatVersion, end, pool, end)
+}
+
+// parseFormat takes FORMAT apart.
+func parseFormat(text string) (number int, pool string, ok bool) {
+	lines := strings.Split(text, "\n")
+	if len(lines) < 3 || lines[0] != formatHead {
+		return 0, "", false
+	}
+	digits, is := strings.CutPrefix(lines[1], "format ")
+	pool, has := strings.CutPrefix(lines[2], "pool ")
+	number, err := strconv.Atoi(digits)
+	_, perr := hex.DecodeString(pool)
+	return number, pool, is && has && err == nil && perr == nil && pool != ""
+}
+
+// putBack says how a store that has lost its FORMAT gets it again.
+func putBack(path string, pool []byte) string {
+	return fmt.Sprintf("if it is this pool's store, put it back: printf '%s' > '%s'", formatText(pool, `\n`), path)
+}
+
 // writeFormat names the format of this program. Older ones have nothing that
 // it reads otherwise.
 func (d *folder) writeFormat(pool []byte) error {
-	text := fmt.Sprintf("%s\nformat %d\npool %x\n", formatHead, formatVersion, pool)
+	text := formatText(pool, "\n")
 	if err := writeFile(d.fs, d.dir, formatName, []byte(text)); err != nil {
 		return fmt.Errorf("diskstore: %w", explain(d.dir, err))
 	}

@@ -118,8 +118,9 @@ func TestNotOurs(t *testing.T) {
 	})
 	for name, c := range map[string]struct{ format, says string }{
 		"newer":   {"atoll store\nformat 3\npool 706f6f6c2d746167\n", "format 3"},
-		"garbled": {"atoll store\nformat x\npool 706f6f6c2d746167\n", "format x"},
+		"garbled": {"atoll store\nformat x\npool 706f6f6c2d746167\n", "or damaged"},
 		"strange": {"hello", "not ours"},
+		"cut":     {"atoll store\nformat 2\npo", "printf"},
 		"pool":    {"atoll store\nformat 1\npool 00000000\n", "pool 00000000"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,6 +132,25 @@ func TestNotOurs(t *testing.T) {
 			wantError(t, err, store.ErrFormat, c.says)
 		})
 	}
+	t.Run("format gone", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := mustOpen(t, dir, o).Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, formatName)
+		was, err := os.ReadFile(path)
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Open(dir, o)
+		wantError(t, err, store.ErrFormat, "printf 'atoll store\\nformat 2\\npool 706f6f6c2d746167\\n' > '"+path+"'")
+		if text := formatText(o.Pool, "\n"); text != string(was) {
+			t.Errorf("FORMAT was %q, to be put back is %q", was, text)
+		}
+	})
 	t.Run("records gone", func(t *testing.T) {
 		dir := t.TempDir()
 		s := mustOpen(t, dir, o)
