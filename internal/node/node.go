@@ -445,7 +445,7 @@ func (n *Node) save(e machine.Effect) {
 		n.link.know(r)
 		n.saver.save(rosterFile, r.Entries)
 		for _, g := range r.Lost {
-			n.tr.Drop(g, false) // the next handshake tells it why, see link.Admit
+			n.tr.Drop(g) // the next handshake tells it why, see link.Admit
 		}
 	default:
 		n.saver.save(tableFile, e.Body.([]byte))

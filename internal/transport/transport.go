@@ -71,8 +71,8 @@ type Transport interface {
 	// Ask puts one question to a node whose GUID is not yet trusted: to has
 	// Addrs, and Key if it is known. It returns the key the peer proved.
 	Ask(ctx context.Context, to *id.Handle, question []byte) (answer []byte, key [32]byte, err error)
-	// Drop closes the links to a peer and refuses it from now on if ban is set.
-	Drop(peer id.GUID, ban bool)
+	// Drop closes the links to a peer and forgets what was queued for it.
+	Drop(peer id.GUID)
 	// Links lists live connections.
 	Links() []Link
 	// Close ends all links and waits for their goroutines.

@@ -27,9 +27,8 @@ const (
 )
 
 var (
-	errSelf   = fmt.Errorf("%w: that is this node", transport.ErrUnreachable)
-	errBanned = errors.New("shut out")
-	errEmpty  = errors.New("empty frame")
+	errSelf  = fmt.Errorf("%w: that is this node", transport.ErrUnreachable)
+	errEmpty = errors.New("empty frame")
 )
 
 // Transport is a node's end of a Network.
@@ -46,7 +45,6 @@ type Transport struct {
 	queued   int // bytes in all queues
 	lanes    map[[32]byte]*lane
 	sessions map[[32]byte]*session
-	banned   map[id.GUID]struct{}
 	askers   map[string]time.Time // when the bucket of an address is full again
 }
 
@@ -71,7 +69,7 @@ func newTransport(n *Network, key [32]byte, addr string, h transport.Host) *Tran
 	return &Transport{
 		net: n, key: key, addr: addr, host: h, done: make(chan struct{}),
 		lanes: map[[32]byte]*lane{}, sessions: map[[32]byte]*session{},
-		banned: map[id.GUID]struct{}{}, askers: map[string]time.Time{},
+		askers: map[string]time.Time{},
 	}
 }
 
@@ -113,9 +111,6 @@ func (t *Transport) Send(to *id.Handle, bulk bool, parts ...[]byte) error {
 	defer t.mu.Unlock()
 	if t.closed {
 		return transport.ErrClosed
-	}
-	if _, ok := t.banned[to.GUID]; ok {
-		return fmt.Errorf("%w: %w", transport.ErrRefused, errBanned)
 	}
 	s := t.sessions[to.Key]
 	if s != nil {
@@ -306,11 +301,8 @@ func (t *Transport) mayAsk(addr string) bool {
 }
 
 // Drop implements transport.Transport.
-func (t *Transport) Drop(g id.GUID, ban bool) {
+func (t *Transport) Drop(g id.GUID) {
 	t.mu.Lock()
-	if ban {
-		t.banned[g] = struct{}{}
-	}
 	var end []*session
 	for _, s := range t.sessions {
 		if near, _ := s.ends(t); near.peer.GUID == g {
@@ -326,13 +318,6 @@ func (t *Transport) Drop(g id.GUID, ban bool) {
 	for _, s := range end {
 		s.close()
 	}
-}
-
-// Readmit ends a ban.
-func (t *Transport) Readmit(g id.GUID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.banned, g)
 }
 
 // hangUp ends the session with key, if any.

@@ -170,13 +170,13 @@ func TestGate(t *testing.T) {
 	if !g.InterceptAddrDial(p, given) || g.InterceptAddrDial(p, other) {
 		t.Error("not what was given")
 	}
-	g.shut(p, 0)
+	g.shut(p, time.Minute)
 	if g.InterceptPeerDial(p) {
-		t.Error("a banned peer")
+		t.Error("a peer that is shut out")
 	}
-	g.readmit(p)
+	g.sweep(time.Now().Add(time.Hour))
 	if !g.InterceptPeerDial(p) {
-		t.Error("a ban that does not end")
+		t.Error("a peer that is shut out for ever")
 	}
 }
 

@@ -441,7 +441,7 @@ func TestReplay(t *testing.T) {
 	if g := v.Next(t); string(g.Frame) != "pay 100" {
 		t.Fatalf("%q", g.Frame)
 	}
-	v.ftr.Drop(v.Handle().GUID, false)
+	v.ftr.Drop(v.Handle().GUID)
 	tape := <-record
 	transporttest.Until(t, "no link", func() bool { return len(v.tr.Links()) == 0 })
 	opened := v.tr.Stats().LinksOpened

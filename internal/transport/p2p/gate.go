@@ -26,13 +26,12 @@ type gate struct {
 
 	mu    sync.Mutex
 	given map[peer.ID]grant     // addresses being dialled now
-	out   map[peer.ID]time.Time // shut out until then; the far future is a ban
+	out   map[peer.ID]time.Time // shut out until then
 }
 
 var _ connmgr.ConnectionGater = (*gate)(nil)
 
-// maxShutOut bounds the peers shut out for a while; bans are not bounded by
-// it, since only the host makes them.
+// maxShutOut bounds the peers shut out at a time.
 const maxShutOut = 4096
 
 func newGate(r *reach) *gate {
@@ -77,22 +76,11 @@ func (g *gate) sweep(now time.Time) {
 	}
 }
 
-// readmit ends a ban.
-func (g *gate) readmit(p peer.ID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.out, p)
-}
-
-// shut keeps p out for d, or for good if d is 0.
+// shut keeps p out for d.
 func (g *gate) shut(p peer.ID, d time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
-	if d == 0 {
-		g.out[p] = now.AddDate(1000, 0, 0)
-		return
-	}
 	if len(g.out) < maxShutOut && g.out[p].Before(now.Add(d)) {
 		g.out[p] = now.Add(d)
 	}

@@ -114,9 +114,6 @@ func (t *Transport) admit(key [32]byte, hello []byte) (*id.Handle, error) {
 	if h == nil || h.Key != key {
 		return nil, errNotYours
 	}
-	if t.isBanned(h.GUID) {
-		return nil, errBanned
-	}
 	if t.rebooted(h) {
 		return nil, errOlder
 	}

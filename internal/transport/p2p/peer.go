@@ -46,7 +46,6 @@ type remote struct {
 
 var (
 	errSelf   = fmt.Errorf("%w: that is this node", transport.ErrUnreachable)
-	errBanned = errors.New("shut out")
 	errGUID   = fmt.Errorf("%w: the key answers to another GUID", transport.ErrUnreachable)
 	errEmpty  = errors.New("empty frame")
 	errNoAddr = fmt.Errorf("%w: no address that may be dialled", transport.ErrUnreachable)
@@ -66,9 +65,6 @@ func (t *Transport) Send(to *id.Handle, bulk bool, frame ...[]byte) error {
 		return errEmpty
 	case to.Key == t.key:
 		return errSelf
-	}
-	if t.isBanned(to.GUID) {
-		return fmt.Errorf("%w: %w", transport.ErrRefused, errBanned)
 	}
 	p, err := t.remoteFor(to.Key)
 	if err != nil {

@@ -69,7 +69,6 @@ type Transport struct {
 	closed  bool
 	remotes map[[32]byte]*remote
 	conns   map[network.Conn]*connState
-	banned  map[id.GUID]peer.ID // and its id, once proved
 }
 
 var _ transport.Transport = (*Transport)(nil)
@@ -97,7 +96,7 @@ func newWith(cfg Config, h transport.Host, times times) (*Transport, error) {
 		asks: newAskLimit(cfg.Limits.LocalAsks), done: make(chan struct{}),
 		dialing: make(chan struct{}, maxDials), shaking: make(chan struct{}, maxShaking),
 		longIn: make(chan struct{}, maxLongIn), asking: make(chan struct{}, maxAsks),
-		remotes: map[[32]byte]*remote{}, conns: map[network.Conn]*connState{}, banned: map[id.GUID]peer.ID{},
+		remotes: map[[32]byte]*remote{}, conns: map[network.Conn]*connState{},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.reach = newReach(cfg.Loopback, cfg.Private)
@@ -271,23 +270,8 @@ func (t *Transport) allPeers() []*remote {
 	return out
 }
 
-func (t *Transport) isBanned(g id.GUID) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, ok := t.banned[g]
-	return ok
-}
-
-// Drop closes the links to a peer and forgets what was queued for it; with
-// ban it is refused until Readmit.
-func (t *Transport) Drop(g id.GUID, ban bool) {
-	if ban {
-		t.mu.Lock()
-		if _, ok := t.banned[g]; !ok {
-			t.banned[g] = ""
-		}
-		t.mu.Unlock()
-	}
+// Drop implements transport.Transport.
+func (t *Transport) Drop(g id.GUID) {
 	for _, p := range t.allPeers() {
 		p.mu.Lock()
 		proved := p.own != nil && p.own.GUID == g
@@ -298,29 +282,12 @@ func (t *Transport) Drop(g id.GUID, ban bool) {
 		p.flush()
 		links := append([]*link(nil), p.links...)
 		p.mu.Unlock()
-		if ban && proved {
-			t.mu.Lock()
-			t.banned[g] = p.pid
-			t.mu.Unlock()
-			t.gate.shut(p.pid, 0)
-		}
 		for _, l := range links {
 			l.close()
 		}
 		if proved {
 			_ = t.swarm.ClosePeer(p.pid)
 		}
-	}
-}
-
-// Readmit ends the ban of a peer.
-func (t *Transport) Readmit(g id.GUID) {
-	t.mu.Lock()
-	pid := t.banned[g]
-	delete(t.banned, g)
-	t.mu.Unlock()
-	if pid != "" {
-		t.gate.readmit(pid)
 	}
 }
 

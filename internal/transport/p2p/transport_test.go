@@ -154,7 +154,7 @@ func TestLiesAboutEpoch(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Next(t)
-	ta.Drop(b.Handle().GUID, false)
+	ta.Drop(b.Handle().GUID)
 	if err := ta.Send(&lie, false, []byte("two")); err != nil {
 		t.Fatal(err)
 	}
@@ -220,20 +220,6 @@ func TestTotalQueue(t *testing.T) {
 	if n != 6 || !errors.Is(err, transport.ErrQueueFull) || ta.Stats().QueueFull != 1 {
 		t.Fatalf("%d frames taken, then %v", n-1, err)
 	}
-}
-
-func TestReadmit(t *testing.T) {
-	a, ta := member(t, 1, "lagoon", Config{})
-	b, tb := member(t, 2, "lagoon", Config{})
-	exchange(t, a, ta, b, "hello")
-	ta.Drop(b.Handle().GUID, true)
-	ta.sweepOnce(time.Now().Add(time.Hour)) // forgets the peer, not the ban
-	if err := ta.Send(b.Handle(), false, []byte("x")); !errors.Is(err, transport.ErrRefused) {
-		t.Fatal(err)
-	}
-	ta.Readmit(b.Handle().GUID)
-	exchange(t, a, ta, b, "welcome back")
-	exchange(t, b, tb, a, "thank you")
 }
 
 // TestIdentifyTellsLittle looks at what a stranger learns by connecting.

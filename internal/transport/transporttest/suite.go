@@ -58,7 +58,6 @@ func Run(t *testing.T, mk func(testing.TB) Net) {
 		"Expiry":           (*suite).expiry,
 		"Close":            (*suite).close,
 		"Drop":             (*suite).drop,
-		"Ban":              (*suite).ban,
 		"Self":             (*suite).self,
 		"Links":            (*suite).links,
 	} {
@@ -517,7 +516,7 @@ func (s *suite) close() {
 	}
 	s.must(a.Close())
 	Until(s.t, "b sees the link end", func() bool { return len(b.Links()) == 0 })
-	a.Drop(b.h.GUID, true)
+	a.Drop(b.h.GUID)
 	if len(a.Links()) != 0 {
 		s.t.Fatal("links after Close")
 	}
@@ -526,34 +525,12 @@ func (s *suite) close() {
 func (s *suite) drop() {
 	a, b := s.start(1), s.start(2)
 	s.link(a, b)
-	a.Drop(b.h.GUID, false)
+	a.Drop(b.h.GUID)
 	if n := len(a.Links()); n != 0 {
 		s.t.Fatalf("%d links after Drop", n)
 	}
 	Until(s.t, "b sees the link end", func() bool { return len(b.Links()) == 0 })
 	s.link(b, a)
-}
-
-func (s *suite) ban() {
-	a, b := s.start(1), s.start(2)
-	s.link(a, b)
-	a.Drop(b.h.GUID, true)
-	if err := a.Send(b.h, false, []byte("x")); !errors.Is(err, transport.ErrRefused) {
-		s.t.Fatal(err)
-	}
-	// A ban holds for one who has never been seen, too.
-	c := s.start(3)
-	a.Drop(c.h.GUID, true)
-	s.refused(c, a, "")
-	for range 20 {
-		_ = b.Send(a.h, false, []byte("x"))
-	}
-	a.Idle(s.t, 200*time.Millisecond)
-	if n := len(a.Links()); n != 0 {
-		s.t.Fatalf("%d links with a banned peer", n)
-	}
-	d := s.start(4)
-	s.link(a, d)
 }
 
 func (s *suite) self() {
