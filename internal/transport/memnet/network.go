@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"atoll.example/atoll/internal/transport"
 )
@@ -26,13 +27,15 @@ type Network struct {
 	cut   map[[2]string]struct{}
 	loss  float64
 	rnd   *rand.Rand
+
+	queued time.Duration // how long a frame waits for a connection
 }
 
 // NewNetwork makes an empty network; seed is that of its losses.
 func NewNetwork(seed uint64) *Network {
 	return &Network{
 		nodes: map[string]*Transport{}, cut: map[[2]string]struct{}{},
-		rnd: rand.New(rand.NewPCG(seed, 0)),
+		rnd: rand.New(rand.NewPCG(seed, 0)), queued: 10 * time.Second,
 	}
 }
 

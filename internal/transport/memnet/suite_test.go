@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -34,7 +35,13 @@ func (n net) Start(t testing.TB, h *transporttest.Host, addrs []string) transpor
 func (n net) Nowhere() string { return "mem:0" }
 
 func TestConformance(t *testing.T) {
-	transporttest.Run(t, func(testing.TB) transporttest.Net { return net{NewNetwork(1)} })
+	transporttest.Run(t, func(queued time.Duration) transporttest.Net {
+		n := NewNetwork(1)
+		if queued > 0 {
+			n.queued = queued
+		}
+		return net{n}
+	})
 }
 
 func two(t *testing.T, n net) (a, b *transporttest.Host, ta, tb transport.Transport) {

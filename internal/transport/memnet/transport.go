@@ -18,7 +18,6 @@ const (
 	roomControl = 4 << 20
 	roomBulk    = 48 << 20
 	roomAll     = 128 << 20
-	queuedTime  = 10 * time.Second
 	firstRetry  = 5 * time.Millisecond
 	lastRetry   = time.Second
 	refusedTime = 5 * time.Second
@@ -150,7 +149,7 @@ func (t *Transport) next(l *lane, c int, pop bool) (frame []byte, to *id.Handle,
 	defer t.mu.Unlock()
 	for !t.closed && len(l.queue[c]) > 0 {
 		it := l.queue[c][0]
-		stale := time.Since(it.at) > queuedTime
+		stale := time.Since(it.at) > t.net.queued
 		if stale || pop {
 			l.queue[c][0] = item{}
 			l.queue[c] = l.queue[c][1:]

@@ -16,9 +16,6 @@ const (
 	// relayHead is the start that direct addresses have over relayed ones: a
 	// direct handshake across the world takes about three round trips.
 	relayHead = time.Second
-	// queuedTime is how long a frame waits for a connection. Requests above
-	// this port time out sooner, so older frames help nobody.
-	queuedTime = 10 * time.Second
 	// firstRetry and lastRetry bound the pause between dials while frames
 	// wait: a process that restarts is found again within a second.
 	firstRetry = 50 * time.Millisecond
@@ -64,11 +61,15 @@ type times struct {
 	answer time.Duration
 	// sweep is the pause between looks for what is idle.
 	sweep time.Duration
+	// queued is how long a frame waits for a connection. Requests above this
+	// port time out sooner, so older frames help nobody.
+	queued time.Duration
 }
 
 var patience = times{
 	shake: 10 * time.Second, fresh: 30 * time.Second, frame: 30 * time.Second,
 	stall: time.Minute, answer: 25 * time.Second, sweep: 5 * time.Second,
+	queued: 10 * time.Second,
 }
 
 // Limits bound what the transport may hold. The zero value means Defaults.

@@ -210,6 +210,7 @@ func TestFlood(t *testing.T) {
 	v := newVictimWith(t, limits, nil, times{
 		shake: 2 * time.Second, fresh: 2 * time.Second, frame: 2 * time.Second,
 		stall: 2 * time.Second, answer: 2 * time.Second, sweep: 100 * time.Millisecond,
+		queued: patience.queued,
 	})
 	v.well(t)
 	tcp, udp := v.places(t)

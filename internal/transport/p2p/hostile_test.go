@@ -31,6 +31,7 @@ import (
 var hasty = times{
 	shake: 600 * time.Millisecond, fresh: 1500 * time.Millisecond, frame: 600 * time.Millisecond,
 	stall: 700 * time.Millisecond, answer: 500 * time.Millisecond, sweep: 100 * time.Millisecond,
+	queued: patience.queued,
 }
 
 // victim is a node under attack, and a friend whom the attack must not harm.

@@ -201,7 +201,7 @@ func (p *remote) takeBulk(l *link) (f item, ok bool) {
 
 // expire drops frames that have waited too long. p.mu is held.
 func (p *remote) expire() {
-	limit := since() - int64(queuedTime)
+	limit := since() - int64(p.t.times.queued)
 	n, b := p.ctl.expire(limit)
 	m, c := p.blk.expire(limit)
 	p.t.queued.Add(-int64(b + c))

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -12,11 +13,23 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // loopNet starts nodes on this machine.
-type loopNet struct{ quicOnly bool }
+type loopNet struct {
+	quicOnly bool
+	queued   time.Duration // 0: as ever
+}
 
 func (n loopNet) Start(t testing.TB, h *transporttest.Host, addrs []string) transport.Transport {
 	t.Helper()
-	return start(t, h, n.config(t, addrs))
+	c, patience := n.config(t, addrs), patience
+	if n.queued > 0 {
+		patience.queued = n.queued
+	}
+	c.Key = h.Key
+	tr, err := newWith(c, h, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
 }
 
 func (n loopNet) config(t testing.TB, addrs []string) Config {
@@ -57,10 +70,12 @@ func (n loopNet) Nowhere() string {
 }
 
 func TestConformanceTCP(t *testing.T) {
-	transporttest.Run(t, func(testing.TB) transporttest.Net { return loopNet{} })
+	t.Parallel()
+	transporttest.Run(t, func(queued time.Duration) transporttest.Net { return loopNet{queued: queued} })
 }
 
 // TestConformanceQUIC also shows that QUIC handshakes work under this Go.
 func TestConformanceQUIC(t *testing.T) {
-	transporttest.Run(t, func(testing.TB) transporttest.Net { return loopNet{quicOnly: true} })
+	t.Parallel()
+	transporttest.Run(t, func(queued time.Duration) transporttest.Net { return loopNet{true, queued} })
 }
