@@ -164,8 +164,8 @@ func (m *removeMsg) fields(c wire.Codec) {
 
 type removeAckMsg struct {
 	req      uint64
-	kept     bool // other claims keep the bytes
-	receipts []Receipt
+	kept     bool      // other claims keep the bytes
+	receipts []Receipt // none: there is nothing to remove
 }
 
 func (*removeAckMsg) Kind() uint8                 { return kindRemoveAck }

@@ -1,6 +1,8 @@
 package dht
 
 import (
+	"slices"
+
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/machine"
 )
@@ -179,6 +181,17 @@ func (n *Node) cmdRemove(cmd uint64, c RemoveCmd) {
 		if !ok {
 			return false
 		}
+		if len(ack.receipts) == 0 {
+			n.nowhere(c.Rec.GUID, func(yes bool) {
+				if yes {
+					n.refuse(cmd, &Refusal{Code: CodeNotFound})
+					return
+				}
+				op.silents++
+				op.send()
+			})
+			return true
+		}
 		need := n.enough(need, 0)
 		rs := n.verified(ack.receipts, need, func(r *Receipt) bool {
 			return r.GUID == c.Rec.GUID && r.Owner == c.Rec.Owner && r.Claim == c.Rec.Claim &&
@@ -234,9 +247,56 @@ func (n *Node) onRemove(p *peer, m *removeMsg) {
 		return
 	}
 	n.settled(p, m.req, m.roster, func() {
-		if n.coordinates(p, m.req, rec.GUID, 0) {
-			n.coordinateRemove(p, m)
+		if !n.coordinates(p, m.req, rec.GUID, 0) {
+			return
 		}
+		if state, _ := n.stateOf(rec.GUID); state != absent || n.tree.get(rec.GUID) != nil {
+			n.coordinateRemove(p, m)
+			return
+		}
+		n.nowhere(rec.GUID, func(yes bool) {
+			if yes { // tombstones would be kept for ever, of what never was
+				n.send(p, &removeAckMsg{req: m.req})
+				return
+			}
+			n.coordinateRemove(p, m)
+		})
+	})
+}
+
+// nowhere tells f whether there is nothing under g, by the rule of not_found: the
+// whole set and the deniers say so.
+func (n *Node) nowhere(g id.GUID, f func(yes bool)) {
+	n.place(g, 0, false, func(set, _ []*peer) {
+		ask := slices.Clone(set)
+		for _, d := range n.deniers(g) {
+			p := n.lookup(d)
+			if p == nil {
+				f(false)
+				return
+			}
+			if !slices.Contains(ask, p) {
+				ask = append(ask, p)
+			}
+		}
+		yes, open := len(set) > 0, 1
+		end := func() {
+			if open--; open == 0 {
+				f(yes)
+			}
+		}
+		for _, p := range ask {
+			open++
+			n.ask(p, headTimeout, func(req uint64) machine.Message {
+				return &headMsg{req: req, guids: []id.GUID{g}}
+			}, func(p *peer, m machine.Message) {
+				a, ok := m.(*headAckMsg)
+				yes = yes && ok && len(a.heads) == 1 &&
+					(a.heads[0].state == absent || a.heads[0].state == outside && !slices.Contains(set, p))
+				end()
+			})
+		}
+		end()
 	})
 }
 

@@ -123,7 +123,8 @@ type DrainProgress struct{ Blocks, HandedOver int64 }
 // DrainDone answers DrainCmd.
 type DrainDone struct{ HandedOver int64 }
 
-// RemoveCmd ends a claim.
+// RemoveCmd ends a claim. Refused it is not_found where there is no such block,
+// removed or not: no tombstone is kept of what never was.
 type RemoveCmd struct{ Rec Remove }
 
 // RemoveDone answers RemoveCmd: W receipts of members that have the tombstone

@@ -2,6 +2,7 @@ package dht
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -44,6 +45,47 @@ func TestFull(t *testing.T) {
 		x.full = false
 	}
 	w.put(w.nodes[0], b)
+}
+
+// Who removes what is not there is told so, and leaves nothing behind. Where a
+// member of the set is silent it may have the block: then the claim is ended.
+func TestRemoveOfNothing(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(6)
+	tombs := func() (c int) {
+		for _, x := range w.nodes {
+			for k := range x.disk {
+				if k.Family == store.Tombstone {
+					c++
+				}
+			}
+		}
+		return c
+	}
+	for i := range 30 {
+		b := block(uint64(5000+i), 100)
+		for _, x := range []*tnodeT{w.outsider(b), w.set(b)[0], w.set(b)[2]} {
+			if _, err := w.do(x, w.removeCmd(b, 1)); !errors.Is(err, ErrNotFound) {
+				t.Fatalf("remove of what never was: %v", err)
+			}
+		}
+	}
+	if c := tombs(); c != 0 {
+		t.Errorf("%d tombstones of what never was", c)
+	}
+	b := block(5000, 100)
+	silent := w.set(b)[2].h.GUID
+	w.net.Drop = func(f machinetest.Flight) bool { return f.To.GUID == silent }
+	if _, err := w.do(w.set(b)[0], w.removeCmd(b, 1)); err != nil || tombs() < 2 {
+		t.Errorf("remove while a member is silent: %v, %d tombstones", err, tombs())
+	}
+	w.net.Drop = nil
+	if _, err := w.do(w.set(b)[0], w.removeCmd(b, 1)); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+	if n := w.stats().Strikes; n != 0 {
+		t.Errorf("%d strikes among honest nodes", n)
+	}
 }
 
 // A copy rots: the scrub finds it, it is neither served nor counted, and

@@ -123,7 +123,7 @@ func (u *upload) putRoot(ctx context.Context, level uint8, children []seal.Child
 // have left copies. It is no reason to fail, nor to wait for long.
 func (u *upload) endDiverted(ctx context.Context) {
 	for _, g := range u.diverted {
-		if _, err := u.c.cfg.Blocks.Remove(ctx, g, u.journal.head.Claim); err != nil {
+		if _, err := u.c.cfg.Blocks.Remove(ctx, g, u.journal.head.Claim); err != nil && !gone(err) {
 			return
 		}
 	}
