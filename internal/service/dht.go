@@ -24,7 +24,11 @@ func (s *Service) DHTPut(ctx context.Context, r api.DHTPutRequest) (api.DHTPutRe
 		return api.DHTPutResult{}, err
 	}
 	if r.Signed != nil {
-		return s.putSigned(ctx, r.Signed, false)
+		rec, key, err := s.signedRecord("dht put", r.Signed)
+		if err != nil {
+			return api.DHTPutResult{}, err
+		}
+		return s.putSigned(ctx, "dht put", rec, key, r.Signed.CAS)
 	}
 	if len(r.Raw) > seal.MaxPlain {
 		return api.DHTPutResult{}, api.Errorf(api.BadRequest, "dht put", "", "%d bytes: a block holds at most %d; for files of any size: atoll put", len(r.Raw), seal.MaxPlain)
@@ -58,21 +62,24 @@ func roleName(r dht.Role) string {
 	}
 }
 
-// putSigned writes the next version of a signed block, or with removed its end.
-func (s *Service) putSigned(ctx context.Context, v *api.SignedValue, removed bool) (api.DHTPutResult, error) {
+// signedRecord is the record that v asks for, neither numbered nor signed yet, and
+// the key that signs it.
+func (s *Service) signedRecord(op string, v *api.SignedValue) (dht.Signed, ident.Key, error) {
 	key := s.n.Owner()
 	if v.Key != "" {
 		b, err := os.ReadFile(v.Key)
 		if err != nil {
-			return api.DHTPutResult{}, fileError("dht put", v.Key, err)
+			return dht.Signed{}, key, fileError(op, v.Key, err)
 		}
 		if key, err = ident.ParseKey(b); err != nil {
-			return api.DHTPutResult{}, api.Errorf(api.BadRequest, "dht put", v.Key, "%w", err)
+			return dht.Signed{}, key, api.Errorf(api.BadRequest, op, v.Key, "%w", err)
 		}
 	}
-	rec := dht.Signed{
-		Pool: s.n.Pool().ID(), Owner: key.Public(), Salt: v.Salt, Seq: v.Seq, Value: v.Value, Removed: removed,
-	}
+	return dht.Signed{Pool: s.n.Pool().ID(), Owner: key.Public(), Salt: v.Salt, Seq: v.Seq, Value: v.Value}, key, nil
+}
+
+// putSigned writes rec as the next version of its block, which may be its end.
+func (s *Service) putSigned(ctx context.Context, op string, rec dht.Signed, key ident.Key, cas *uint64) (api.DHTPutResult, error) {
 	if rec.Seq == 0 {
 		last, err := node.Command[*dht.Signed](ctx, s.n, dht.GetSignedCmd{GUID: rec.GUID()}, nil)
 		switch {
@@ -89,12 +96,8 @@ func (s *Service) putSigned(ctx context.Context, v *api.SignedValue, removed boo
 		}
 	}
 	rec.SignWith(key.Sign)
-	done, err := node.Command[dht.PutDone](ctx, s.n, dht.PutSignedCmd{Rec: rec, CAS: v.CAS}, nil)
+	done, err := node.Command[dht.PutDone](ctx, s.n, dht.PutSignedCmd{Rec: rec, CAS: cas}, nil)
 	if err != nil {
-		op := "dht put"
-		if removed {
-			op = "dht remove"
-		}
 		return api.DHTPutResult{}, s.late(op, s.n.Pool().K, 0, err)
 	}
 	return api.DHTPutResult{GUID: rec.GUID(), Seq: rec.Seq, Receipts: receipts(done.Receipts)}, nil
@@ -129,12 +132,17 @@ func (s *Service) DHTRemove(ctx context.Context, r api.DHTRemoveRequest) (api.DH
 		return api.DHTRemoveResult{}, err
 	}
 	if r.Sign != nil {
-		done, err := s.putSigned(ctx, r.Sign, true)
+		rec, key, err := s.signedRecord("dht remove", r.Sign)
 		if err != nil {
 			return api.DHTRemoveResult{}, err
 		}
-		if done.GUID != r.GUID {
-			return api.DHTRemoveResult{}, api.Errorf(api.BadSig, "dht remove", r.GUID.String(), "key and salt name another block, %s", done.GUID)
+		if g := rec.GUID(); g != r.GUID { // found before anything is removed
+			return api.DHTRemoveResult{}, api.Errorf(api.BadSig, "dht remove", r.GUID.String(), "key and salt name another block, %s; nothing was removed", g)
+		}
+		rec.Value, rec.Removed = nil, true
+		done, err := s.putSigned(ctx, "dht remove", rec, key, r.Sign.CAS)
+		if err != nil {
+			return api.DHTRemoveResult{}, err
 		}
 		return api.DHTRemoveResult{Receipts: done.Receipts}, nil
 	}
