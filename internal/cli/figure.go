@@ -55,7 +55,7 @@ func (a *app) width() int {
 // figure107 prints the first rows of a routing table. Where 16 columns do not
 // fit, each row is printed in two halves.
 func (a *app) figure107(w io.Writer, t api.Table, rows, width int) {
-	digits := max(6, rows+1) // of a handle: one more than the longest prefix
+	digits := min(max(6, rows+1), id.Digits) // of a handle: one more than the longest prefix
 	columns := 16
 	if 4+16*(digits+1) > width {
 		columns = 8

@@ -8,6 +8,7 @@ import (
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/api/apitest"
+	"atoll.example/atoll/internal/id"
 )
 
 func TestWords(t *testing.T) {
@@ -77,7 +78,11 @@ func TestTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wide, narrow strings.Builder
+	var wide, narrow, all strings.Builder
+	a.figure107(&all, table, id.Digits, 200)
+	if own := strings.ToUpper(table.GUID.String()); !strings.HasPrefix(all.String(), "Routing table of "+own+":") {
+		t.Errorf("all rows:\n%s", all.String())
+	}
 	a.figure107(&wide, table, 4, 200)
 	a.figure107(&narrow, table, 4, 80)
 	if !strings.Contains(wide.String(), "\x1b[100m65A1  \x1b[0m") {
