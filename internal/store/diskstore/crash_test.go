@@ -93,6 +93,7 @@ func survives(t testing.TB, r *rand.Rand, c cut) error {
 
 // Crash safety, layer 2: cut at every sync boundary (60-reliability §4).
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	r := randomly(t)
 	rounds := 3
 	if testing.Short() {
@@ -116,6 +117,7 @@ func TestPowerCuts(t *testing.T) {
 
 // The suite must be able to fail: each planted bug loses what was promised.
 func TestPowerCutsFindPlantedBugs(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		bug  planted

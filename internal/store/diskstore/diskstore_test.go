@@ -46,6 +46,7 @@ func reopen(o Options, dir string) func(testing.TB, store.Store) store.Store {
 }
 
 func TestConformanceMem(t *testing.T) {
+	t.Parallel()
 	var o Options
 	storetest.Run(t, storetest.Target{
 		Large: testLarge,
@@ -59,6 +60,7 @@ func TestConformanceMem(t *testing.T) {
 }
 
 func TestConformanceDisk(t *testing.T) {
+	t.Parallel() // it waits for fsyncs, mostly
 	var o Options
 	var dir string
 	storetest.Run(t, storetest.Target{

@@ -276,6 +276,7 @@ func TestSyncFailureIgnoredIsFound(t *testing.T) {
 
 // The disk dies at some write and stays dead.
 func TestDiskDies(t *testing.T) {
+	t.Parallel()
 	r := randomly(t)
 	for n := int64(1); ; n += 9 {
 		disk := vfs.NewCrashableMem()
