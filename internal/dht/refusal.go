@@ -24,7 +24,6 @@ const (
 	CodeNotFound     = "not_found"
 	CodeUnavailable  = "unavailable"
 	CodeDeadline     = "deadline"
-	CodeCorrupt      = "corrupt"
 	CodeEquivocation = "equivocation"
 	CodeBadRequest   = "bad_request"
 )

@@ -54,7 +54,6 @@ const Never = Time(math.MaxInt64)
 func (t Time) Add(d Duration) Time               { return t + Time(d) }
 func (t Time) Sub(u Time) Duration               { return Duration(t - u) }
 func (t Time) Before(u Time) bool                { return t < u }
-func (t Time) Reached(now Time) bool             { return t <= now }
 func (d Duration) Milliseconds() int64           { return int64(d / Millisecond) }
 func (d Duration) Scale(num, den int64) Duration { return Duration(int64(d) * num / den) }
 

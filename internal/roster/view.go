@@ -63,9 +63,6 @@ func (r *Roster) Digest() [32]byte { return r.now().digest }
 // not have been ready yet, unlike those that Count counts.
 func (r *Roster) Has(g id.GUID) bool { n := r.nodes[g]; return n != nil && n.member() }
 
-// Counted reports whether Count counts g.
-func (r *Roster) Counted(g id.GUID) bool { n := r.nodes[g]; return n != nil && n.counted() }
-
 // Revoked reports whether g was thrown out, or taken in only by an admin who
 // was and whose word for it does not stand.
 func (r *Roster) Revoked(g id.GUID) bool { n := r.nodes[g]; return n != nil && n.barred }
