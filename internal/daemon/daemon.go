@@ -98,9 +98,33 @@ func join(ctx context.Context, o cli.JoinOptions, started func(cli.Started)) err
 	})
 }
 
+// fits refuses a folder whose nodes were made with another way to share a process:
+// a new node, and with up a new pool, would be made beside them.
+func fits(o cli.NodeOptions) error {
+	holds := func(dir string) bool {
+		vacant, err := node.Vacant(dir)
+		return err == nil && !vacant
+	}
+	single := holds(o.Dir)
+	several := 0
+	for holds(filepath.Join(o.Dir, fmt.Sprintf("node-%d", several+1))) {
+		several++
+	}
+	switch {
+	case o.Nodes > 1 && single && several == 0:
+		return api.Errorf(api.BadDir, "", o.Dir, "the folder is that of one node: leave --nodes out, or choose another folder with --dir")
+	case o.Nodes <= 1 && !single && several > 0:
+		return api.Errorf(api.BadDir, "", o.Dir, "the folder has several nodes in it, node-1 to node-%d: start them with --nodes %d, or choose another folder with --dir", several, several)
+	}
+	return nil
+}
+
 // run runs nodes until ctx ends; a node that had to jump past a boot epoch it
 // had used before its folder was restored is started again at once.
 func run(ctx context.Context, o cli.NodeOptions, started func(cli.Started), first func(node.Config) (n *node.Node, made bool, err error)) error {
+	if err := fits(o); err != nil {
+		return err
+	}
 	for {
 		if err := runOnce(ctx, o, started, first); !errors.Is(err, node.ErrJumped) {
 			return err

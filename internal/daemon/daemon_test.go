@@ -3,10 +3,12 @@ package daemon
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/cli"
 )
 
@@ -32,6 +34,19 @@ func TestUp(t *testing.T) {
 		}
 		if err := goleak.Find(before); err != nil {
 			t.Errorf("founding %t: %v", founds, err)
+		}
+	}
+	// Without the number of nodes another pool would be founded beside them.
+	for _, other := range []struct {
+		nodes int
+		dir   string
+	}{{1, o.Dir}, {2, filepath.Join(o.Dir, "node-1")}} {
+		o.Nodes, o.Dir = other.nodes, other.dir
+		ctx, cancel := context.WithCancel(t.Context())
+		err := up(ctx, o, func(cli.Started) { cancel() })
+		cancel()
+		if err == nil || api.AsError("up", err).Code != api.BadDir || !strings.Contains(err.Error(), "--nodes") {
+			t.Errorf("%d in %s: %v", o.Nodes, o.Dir, err)
 		}
 	}
 }
