@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/cli"
@@ -12,6 +13,9 @@ import (
 // doctor checks and mends a folder on which no node runs.
 func doctor(ctx context.Context, o cli.DoctorOptions) ([]api.Check, error) {
 	if o.Restore != "" {
+		if _, err := os.Stat(o.Restore); err != nil {
+			return nil, api.Errorf(api.BadRequest, "", "", "%w", err)
+		}
 		if err := node.Restore(o.Dir, o.Restore); err != nil {
 			return nil, startError(err)
 		}

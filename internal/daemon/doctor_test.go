@@ -27,8 +27,11 @@ func TestDoctorLooksOnly(t *testing.T) {
 		if _, err := doctor(ctx, cli.DoctorOptions{Dir: dir, Backup: filepath.Join(t.TempDir(), "b")}); !errors.Is(err, node.ErrNotMade) {
 			t.Errorf("a backup of nothing: %v", err)
 		}
-		if _, err := doctor(ctx, cli.DoctorOptions{Dir: dir, Restore: garbage}); err == nil {
-			t.Error("garbage restored")
+		if _, err := doctor(ctx, cli.DoctorOptions{Dir: dir, Restore: garbage}); err == nil || api.AsError("doctor", err).Code != api.BadRequest {
+			t.Errorf("garbage restored, or: %v", err)
+		}
+		if _, err := doctor(ctx, cli.DoctorOptions{Dir: dir, Restore: garbage + "x"}); err == nil || api.AsError("doctor", err).Code != api.BadRequest {
+			t.Errorf("a restore of nothing: %v", err)
 		}
 		if entries, err := os.ReadDir(dir); len(entries) > 0 || err == nil && dir != empty {
 			t.Errorf("%s was made, or written: %v", dir, entries)

@@ -21,6 +21,9 @@ var backupFiles = []string{
 	rosterFile, knownFile, // where the others are
 }
 
+// ErrNotBackup is a file to restore from that no backup wrote.
+var ErrNotBackup = &Fault{FaultCode: "bad_request", Text: "not a backup"}
+
 // maxBackupFile bounds a file taken from a backup: a catalogue of a million
 // files.
 const maxBackupFile = 512 << 20
@@ -107,17 +110,17 @@ func Restore(dir, path string) error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("%s: not a backup: %w", path, err)
+			return fmt.Errorf("%s: %w: %w", path, ErrNotBackup, err)
 		}
 		if filepath.Base(hdr.Name) != hdr.Name || !isBackupFile(hdr.Name) || hdr.Size > maxBackupFile {
-			return fmt.Errorf("%s: not a backup: it holds %q", path, hdr.Name)
+			return fmt.Errorf("%s: %w: it holds %q", path, ErrNotBackup, hdr.Name)
 		}
 		if found[hdr.Name], err = io.ReadAll(io.LimitReader(t, maxBackupFile)); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	if found[memberFile] == nil || found[nodeKeyFile] == nil {
-		return fmt.Errorf("%s: not a backup of a member", path)
+		return fmt.Errorf("%s: %w: no member is in it", path, ErrNotBackup)
 	}
 	h, err := openHome(dir)
 	if err != nil {

@@ -234,7 +234,11 @@ func checkCopies(ctx context.Context, s *Service, v node.View) api.Check {
 		return api.Check{Detail: err.Error(), Fix: "try again"}
 	}
 	t := survey.Total
-	detail := fmt.Sprintf("%d blocks: %d with all copies, %d with fewer, %d below the write quorum, %d without any", t.Blocks, t.Full, t.Degraded, t.BelowW, t.Lost)
+	noun := "blocks"
+	if t.Blocks == 1 {
+		noun = "block"
+	}
+	detail := fmt.Sprintf("%d %s: %d with all copies, %d with fewer, %d below the write quorum, %d without any", t.Blocks, noun, t.Full, t.Degraded, t.BelowW, t.Lost)
 	if t.BelowW > 0 || t.Lost > 0 {
 		return api.Check{Detail: detail, Fix: "start the members that are silent (atoll peers); copies are then made by themselves"}
 	}
