@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -13,6 +16,14 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestTooFewFiles: who may open too few files is told how to change that.
+func TestTooFewFiles(t *testing.T) {
+	err := startError(&os.PathError{Op: "open", Path: "MANIFEST", Err: syscall.EMFILE})
+	if !errors.Is(err, syscall.EMFILE) || !strings.Contains(err.Error(), "ulimit -n") {
+		t.Error(err)
+	}
+}
 
 // TestUp: a process of three nodes serves until it is asked to end, and has ended
 // then: nothing of it still runs.

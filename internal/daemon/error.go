@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"syscall"
@@ -42,6 +43,9 @@ func startError(err error) error {
 	}
 	if c := ident.Code(err); c != api.Internal {
 		return api.Errorf(c, "", "", "%w", err)
+	}
+	if errors.Is(err, syscall.EMFILE) {
+		return fmt.Errorf("%w; raise how many this process may open (ulimit -n 1024)", err)
 	}
 	return err
 }
