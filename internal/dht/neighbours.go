@@ -109,7 +109,7 @@ func (n *Node) pulseSoon() {
 	})
 }
 
-// memberGUIDs lists peers for a refusal.
+// guids are the GUIDs of peers, ascending, for a refusal.
 func guids(ps []*peer) []id.GUID {
 	gs := make([]id.GUID, 0, len(ps))
 	for _, p := range ps {
