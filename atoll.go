@@ -24,6 +24,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -34,6 +35,7 @@ import (
 	"atoll.example/atoll/internal/node"
 	"atoll.example/atoll/internal/seal"
 	"atoll.example/atoll/internal/service"
+	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/transport/p2p"
 )
 
@@ -74,8 +76,14 @@ type Node struct {
 // Create makes a pool with this node as its first member and admin, and starts
 // it. The folder must not be a member's already.
 func Create(ctx context.Context, o Options, p Pool) (*Node, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	if p.K == 0 {
 		p.K = 3
+	}
+	if p.K < 1 || p.K > ident.MaxK {
+		return nil, api.Errorf(api.BadRequest, "", "", "K is %d: from 1 to %d copies are possible", p.K, ident.MaxK)
 	}
 	n, err := node.Create(ctx, o.config(), node.PoolParams{Name: p.Name, K: p.K, Overlay: ident.Pastry})
 	return run(ctx, n, err)
@@ -84,6 +92,9 @@ func Create(ctx context.Context, o Options, p Pool) (*Node, error) {
 // Join becomes a member by an invite and starts. An invite that this folder has
 // used already is accepted again.
 func Join(ctx context.Context, o Options, invite string) (*Node, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	n, err := node.Join(ctx, o.config(), invite)
 	return run(ctx, n, err)
 }
@@ -92,6 +103,9 @@ func Join(ctx context.Context, o Options, invite string) (*Node, error) {
 // found the others, or has found that there are none at present; so do Create
 // and Join.
 func Open(ctx context.Context, o Options) (*Node, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	n, err := node.Open(ctx, o.config())
 	return run(ctx, n, err)
 }
@@ -102,6 +116,18 @@ func (o Options) config() node.Config {
 		Loopback: o.Loopback, Limit: o.Limit, Log: o.Log,
 		Version: service.Release,
 	}
+}
+
+// check returns the first fault, before anything is made.
+func (o Options) check() error {
+	c := o.config()
+	if err := c.Validate(); err != nil {
+		return api.Errorf(api.BadRequest, "", "", "%w", err)
+	}
+	if o.Limit != 0 && o.Limit < store.MinLimit {
+		return api.Errorf(api.BadRequest, "", "", "Limit is %d bytes: at least %d MiB are needed", o.Limit, store.MinLimit>>20)
+	}
+	return nil
 }
 
 func run(ctx context.Context, n *node.Node, err error) (*Node, error) {
@@ -141,7 +167,10 @@ type GUID [32]byte
 // ParseGUID reads 64 hexadecimal digits.
 func ParseGUID(s string) (GUID, error) {
 	g, err := id.Parse(s)
-	return GUID(g), err
+	if err != nil {
+		return GUID{}, api.Errorf(api.BadRequest, "", "", "%w", err)
+	}
+	return GUID(g), nil
 }
 
 func (g GUID) String() string { return id.GUID(g).String() }
@@ -257,7 +286,11 @@ type Signed struct {
 // the value that is there has this number (0: there is none), so that two
 // programs cannot overwrite each other unseen.
 func (n *Node) PutSigned(ctx context.Context, v Signed, cas *uint64) (GUID, uint64, error) {
-	done, err := n.s.DHTPut(ctx, api.DHTPutRequest{Signed: &api.SignedValue{Salt: v.Salt, Seq: v.Seq, Value: v.Value, CAS: cas}})
+	sv := api.SignedValue{Salt: v.Salt, Seq: v.Seq, Value: v.Value, CAS: cas}
+	if err := api.Wrong(sv); err != nil {
+		return GUID{}, 0, err
+	}
+	done, err := n.s.DHTPut(ctx, api.DHTPutRequest{Signed: &sv})
 	return GUID(done.GUID), done.Seq, err
 }
 
@@ -276,7 +309,11 @@ func (n *Node) GetSigned(ctx context.Context, g GUID) (Signed, error) {
 
 // RemoveSigned ends a signed block of this member.
 func (n *Node) RemoveSigned(ctx context.Context, g GUID, salt []byte) error {
-	_, err := n.s.DHTRemove(ctx, api.DHTRemoveRequest{GUID: id.GUID(g), Sign: &api.SignedValue{Salt: salt}})
+	r := api.DHTRemoveRequest{GUID: id.GUID(g), Sign: &api.SignedValue{Salt: salt}}
+	if err := api.Wrong(r); err != nil {
+		return err
+	}
+	_, err := n.s.DHTRemove(ctx, r)
 	return err
 }
 
@@ -312,17 +349,20 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 
 // InviteOptions say what an invite grants.
 type InviteOptions struct {
-	Uses  int           // nodes that may join by it; 0: one
-	TTL   time.Duration // how long it is good; 0: a day
+	Uses  int           // nodes that may join by it, at most 1000; 0: one
+	TTL   time.Duration // how long it is good, in whole seconds, rounded up, at most 400 days; 0: a day
 	Admin bool          // who joins may invite and revoke
 }
 
 // Invite makes an invite, with which another node joins. Only admins can. It is
 // a secret, and this node must be reachable when it is used.
 func (n *Node) Invite(ctx context.Context, o InviteOptions) (string, error) {
-	r := api.InviteRequest{Uses: o.Uses, TTLS: int64(o.TTL.Seconds())}
+	r := api.InviteRequest{Uses: o.Uses, TTLS: int64(math.Ceil(o.TTL.Seconds()))}
 	if o.Admin {
 		r.Role = ident.Admin.String()
+	}
+	if err := api.Wrong(r); err != nil {
+		return "", err
 	}
 	made, err := n.s.Invite(ctx, r)
 	return made.Invite, err
@@ -330,7 +370,7 @@ func (n *Node) Invite(ctx context.Context, o InviteOptions) (string, error) {
 
 // Code is the stable code of an error of this package, such as "not_found",
 // "removed", "no_quorum", "full", "corrupt", "bad_link", "invite_used",
-// "dir_in_use"; "internal" for others, "" for nil. docs/guide/trouble.md lists
+// "dir_in_use", "not_running" after Close; "internal" for others, "" for nil. docs/guide/trouble.md lists
 // them.
 func Code(err error) string {
 	if err == nil {

@@ -77,6 +77,50 @@ func TestErrorsHaveCodes(t *testing.T) {
 	}
 }
 
+// TestWrongArguments: what cannot be meant is a bad request, and nobody is asked;
+// after its end a node says that it does not run.
+func TestWrongArguments(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	o := atoll.Options{Dir: filepath.Join(t.TempDir(), "a"), Loopback: true, Limit: 256 << 20}
+	n, err := atoll.Create(ctx, o, atoll.Pool{Name: "wrong"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	invite := func(io atoll.InviteOptions) error { _, err := n.Invite(ctx, io); return err }
+	signed := func(v atoll.Signed) error { _, _, err := n.PutSigned(ctx, v, nil); return err }
+	create := func(o atoll.Options, k int) error { _, err := atoll.Create(ctx, o, atoll.Pool{K: k}); return err }
+	empty := filepath.Join(t.TempDir(), "b")
+	for what, err := range map[string]error{
+		"salt":      signed(atoll.Signed{Salt: make([]byte, 65)}),
+		"value":     signed(atoll.Signed{Value: make([]byte, 64<<10+1)}),
+		"remove":    n.RemoveSigned(ctx, atoll.GUID{1}, make([]byte, 65)),
+		"uses":      invite(atoll.InviteOptions{Uses: -1}),
+		"long":      invite(atoll.InviteOptions{TTL: 401 * 24 * time.Hour}),
+		"past":      invite(atoll.InviteOptions{TTL: -time.Second}),
+		"copies":    create(atoll.Options{Dir: empty, Loopback: true}, 9),
+		"no folder": create(atoll.Options{Loopback: true}, 3),
+		"limit":     create(atoll.Options{Dir: empty, Loopback: true, Limit: 1 << 20}, 3),
+		"address":   create(atoll.Options{Dir: empty, Listen: []string{"here"}}, 3),
+	} {
+		if atoll.Code(err) != "bad_request" {
+			t.Errorf("%s: code %q: %v", what, atoll.Code(err), err)
+		}
+	}
+	if _, err := os.Stat(empty); err == nil {
+		t.Error("a folder was made")
+	}
+	if _, err := atoll.ParseGUID("65a1fc"); atoll.Code(err) != "bad_request" {
+		t.Errorf("six digits: code %q: %v", atoll.Code(err), err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.PutBlock(ctx, nil); atoll.Code(err) != "not_running" {
+		t.Errorf("after Close: code %q: %v", atoll.Code(err), err)
+	}
+}
+
 // TestEndsOfThings: a file put by its path, a GUID as text, and the end of a signed
 // block.
 func TestEndsOfThings(t *testing.T) {

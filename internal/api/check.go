@@ -9,6 +9,10 @@ import (
 
 // What a request must look like before a Node sees it.
 
+// Wrong tells what is wrong with a request, nil if nothing is: for whoever calls a
+// Node without a Server in between.
+func Wrong(r interface{ check() error }) error { return r.check() }
+
 func (r InviteRequest) check() error {
 	switch {
 	case r.Role != "" && r.Role != "member" && r.Role != "admin":

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 )
 
 // errStopped is what waiting callers get when the node ends under them.
-var errStopped = errors.New("the node has stopped")
+var errStopped error = &Fault{FaultCode: "not_running", Text: "the node has stopped"}
 
 // Bounds of the loop's queues. Control frames come before bulk frames, so that
 // a heartbeat does not wait behind a window of blocks.
