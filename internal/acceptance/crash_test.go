@@ -11,6 +11,7 @@ import (
 // and start again, several times over: every object that was acknowledged is
 // there.
 func TestKillAll(t *testing.T) {
+	alone(t)
 	rounds := 2
 	if *full {
 		rounds = 10

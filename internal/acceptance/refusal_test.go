@@ -405,7 +405,7 @@ func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, 3)
 	rnd := rand.New(rand.NewPCG(19, 20))
-	const size = 160 << 20
+	const size = 96 << 20
 	path, out := filepath.Join(p.dir, "in"), filepath.Join(p.dir, "out")
 	sum := writeFile(t, path, size, rnd)
 

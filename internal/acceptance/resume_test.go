@@ -28,9 +28,9 @@ const block = 1 << 20
 // it goes on, sends or fetches only what was missing, and the bytes are right.
 func TestResumed(t *testing.T) {
 	alone(t)
-	rounds := 2
+	rounds, spread := 2, 16
 	if *full {
-		rounds = 20
+		rounds, spread = 20, 80
 	}
 	if *seed == 0 {
 		*seed = uint64(time.Now().UnixNano())
@@ -40,7 +40,7 @@ func TestResumed(t *testing.T) {
 	p := newPool(t, 4, "--grace", "10m")
 	r := &resumer{pool: p, rnd: rnd, path: filepath.Join(p.dir, "in"), out: filepath.Join(p.dir, "out")}
 	for round := range rounds {
-		r.size = int64(48+rnd.IntN(80)) * block
+		r.size = int64(48+rnd.IntN(spread)) * block
 		sum := writeFile(t, r.path, r.size, rnd)
 		for _, victim := range []string{"command", "node"} {
 			if victim == "node" { // another file under the same name

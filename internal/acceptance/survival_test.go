@@ -25,11 +25,16 @@ func sizesOf(rnd *rand.Rand) []int64 {
 // TestSurvival: eight processes, k = 3, files of all sizes put through random
 // members and read through others. Two members are killed while the others
 // read: no read fails, and within a minute every block has three copies again
-// (heartbeats of 5 s, grace 10 s). Two more are killed: everything is still
-// read. Those killed come back with their disks: counted, not copied again.
+// (heartbeats of 5 s, grace 10 s at full size). Two more are killed: everything is
+// still read. Those killed come back with their disks: counted, not copied again.
 func TestSurvival(t *testing.T) {
+	alone(t)
+	grace := "5s"
+	if *full {
+		grace = "10s"
+	}
 	rnd := rand.New(rand.NewPCG(1, 2))
-	p := newPool(t, 8, "--grace", "10s")
+	p := newPool(t, 8, "--grace", grace)
 	files := p.putAll(sizesOf(rnd), rnd)
 	t.Logf("all at k after %s", p.allFull(0, 2*time.Minute))
 
