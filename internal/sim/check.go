@@ -41,6 +41,7 @@ func (c *checks) fail(kind, what string) {
 		c.perKind = make(map[string]int)
 	}
 	c.perKind[kind]++
+	c.run.parts.finding(kind, c.run.measuring, c.run.e.Now().Sub(c.run.from))
 	if c.perKind[kind] <= 5 {
 		c.failures = append(c.failures, fmt.Sprintf("%s at %v: %s", kind, fmtTime(c.run.e.Now()), what))
 	}

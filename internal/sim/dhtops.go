@@ -98,9 +98,11 @@ func (r *dhtRun) startOps() {
 			if r.phase != "faults" {
 				return
 			}
+			r.mute = !r.parts.operation()
 			if n := r.pickReady(r.rnd.op); n != World {
 				r.randomOp(n)
 			}
+			r.mute = false
 			again()
 		})
 	}
@@ -173,6 +175,9 @@ func (r *dhtRun) stamp() uint64 { return wallStamp(1_700_000_000_000, r.e.Now())
 
 // issue hands a command to n and gives it up when it had ample time.
 func (r *dhtRun) issue(op *dhtOp, body any) {
+	if r.mute {
+		return
+	}
 	r.nextOp++
 	num := r.nextOp
 	op.asked, op.inc = r.e.Now(), r.peers[op.node].inc
@@ -228,6 +233,9 @@ func (r *dhtRun) excuseOps(g *id.GUID) {
 
 func (r *dhtRun) put(n Ref, block []byte, owner [32]byte, claim [16]byte) {
 	stamp := r.stamp()
+	if r.mute {
+		stamp = 0 // never asked for, but later operations count it
+	}
 	b := r.set.asked(block, owner, claim, stamp)
 	cert := dht.NewStoreCert(r.pool.id, b.guid, owner, claim, len(block), r.cfg.K, stamp)
 	cert.SignWith(func(domain string, msg []byte) [64]byte { return fakeSign(owner, domain, msg) })
@@ -242,7 +250,9 @@ func (r *dhtRun) get(n Ref, b *blockModel, f *finalCheck) {
 func (r *dhtRun) removeOp(n Ref, b *blockModel, c *claimModel) {
 	rec := dht.Remove{Pool: r.pool.id, GUID: b.guid, Owner: c.owner, Claim: c.claim, Stamp: r.stamp()}
 	rec.SignWith(func(domain string, msg []byte) [64]byte { return fakeSign(c.owner, domain, msg) })
-	c.removeAsked = max(c.removeAsked, rec.Stamp)
+	if !r.mute {
+		c.removeAsked = max(c.removeAsked, rec.Stamp)
+	}
 	r.issue(&dhtOp{kind: opRemove, node: n, block: b, owner: c.owner, claim: c.claim, stamp: rec.Stamp},
 		dht.RemoveCmd{Rec: rec})
 }
@@ -256,6 +266,9 @@ func (r *dhtRun) write(n Ref, m *regModel) {
 	}
 	rec := dht.Signed{Pool: r.pool.id, Owner: m.owner, Salt: m.salt, Seq: cas + 1, Value: make([]byte, 24)}
 	binary.LittleEndian.PutUint64(rec.Value, r.rnd.data.Uint64())
+	if r.mute {
+		return
+	}
 	rec.SignWith(func(domain string, msg []byte) [64]byte { return fakeSign(m.owner, domain, msg) })
 	hash := blake3.Sum256(rec.Value)
 	m.values[rec.Seq] = append(m.values[rec.Seq], hash)
@@ -389,7 +402,7 @@ func (r *dhtRun) again(op *dhtOp, code string) {
 
 // verify is the end of phase two: every object is asked for at two nodes.
 func (r *dhtRun) verify() {
-	if r.partial {
+	if r.over() {
 		return
 	}
 	r.phase = "verify"
@@ -405,7 +418,9 @@ func (r *dhtRun) verify() {
 		}
 	}
 	for _, b := range r.set.order {
-		ask(func(n Ref) { r.get(n, b, &finalCheck{}) })
+		if b.put() {
+			ask(func(n Ref) { r.get(n, b, &finalCheck{}) })
+		}
 	}
 	for _, m := range r.reg.regs {
 		ask(func(n Ref) { r.read(n, m, &finalCheck{}) })

@@ -204,7 +204,7 @@ func (r *dhtRun) revoke(n Ref) {
 
 // leave lets a node drain and go, if the pool stays large enough.
 func (r *dhtRun) leave() {
-	n := r.pick(running)
+	n := r.pickRunning()
 	if n == World || r.count(running) < 15 || r.peers[n].leaving || !r.peers[n].ready {
 		return
 	}

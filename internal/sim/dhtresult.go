@@ -44,7 +44,8 @@ type DHTResult struct {
 	EventsPerS  float64           `json:"events_per_s"`
 	RealS       float64           `json:"real_s"`
 
-	counts FaultCounts
+	counts  FaultCounts
+	outcome outcome
 }
 
 func (r *dhtRun) result(took time.Duration) *DHTResult {
@@ -60,6 +61,7 @@ func (r *dhtRun) result(took time.Duration) *DHTResult {
 		Passed: len(r.failures) == 0,
 		Replay: r.cfg.origin.replay(r.cfg.Seed),
 	}
+	res.outcome = outcome{parts: r.parts, kinds: r.perKind, span: r.span, hash: res.TraceHash}
 	for k, n := range opNames {
 		res.Asked[n], res.Done[n] = r.stat.asked[k], r.stat.ok[k]
 		res.Seconds[n] = dist(r.stat.seconds[k])

@@ -30,6 +30,7 @@ type DHTConfig struct {
 	Keep      bool     `json:"keep"`      // nothing is removed
 	Young     bool     `json:"young"`     // a pool founded just now: it has no elders
 	Encode    bool     `json:"encode"`    // every message crosses the codec
+	Only      *Subset  `json:"only,omitempty"`
 
 	Log io.Writer `json:"-"` // every trace event, a line each
 
@@ -78,6 +79,7 @@ type dhtPeer struct {
 	thawed  machine.Time
 	ready   bool // was ready once
 	leaving bool
+	absent  bool // left out of the run: its number is all there is
 }
 
 // dhtRun is a run under way.
@@ -90,18 +92,24 @@ type dhtRun struct {
 
 	e      *Engine
 	faults faultSet
+	parts  parts
+	lasts  faultSet // of the faults that last, those that take place
 	disks  DiskFaults
 	cut    bool
-	phase  string // build, faults, heal, verify
+	phase  string           // build, faults, heal, verify
+	began  machine.Time     // of the faults
+	span   machine.Duration // they last
 	peers  []dhtPeer
 	pool   *simPool
 
 	ops    map[uint64]*dhtOp
 	nextOp uint64
+	mute   bool // the operation that is drawn is left out
 	set    *setChecker
 	reg    *regChecker
 	stat   dhtStats
 	rnd    struct{ fault, op, data *rand.Rand }
+	drawn  *stream // of rnd.fault
 
 	failures []string
 	perKind  map[string]int
@@ -122,20 +130,22 @@ func RunDHT(ctx context.Context, cfg DHTConfig, progress func(Progress)) (*DHTRe
 	began := time.Now()
 	r.build()
 	total := machine.Duration(r.cfg.NodeHours * float64(machine.Hour) / float64(r.cfg.Nodes))
-	r.faulty(total - min(total/4, 5*machine.Minute)) // healing takes about that long
+	r.faulty(r.parts.until(total - min(total/4, 5*machine.Minute))) // healing takes about that long
 	// One seed in ten never heals: safety alone is judged.
 	if cfg.Seed%10 != 9 {
 		r.heal()
 		r.verify()
 	}
-	r.set.lost()
+	if !r.over() {
+		r.set.lost()
+	}
 	return r.result(time.Since(began)), nil
 }
 
 func newDHTRun(cfg DHTConfig) (*dhtRun, error) {
 	r := &dhtRun{
 		cfg: cfg, ctx: context.Background(), phase: "build", peers: make([]dhtPeer, 1),
-		ops: make(map[uint64]*dhtOp), perKind: make(map[string]int),
+		ops: make(map[uint64]*dhtOp), perKind: make(map[string]int), parts: newParts(cfg.Only), lasts: make(faultSet),
 	}
 	ec := Config{
 		Seed: cfg.Seed, Topology: LAN, Wall: 1_700_000_000_000,
@@ -158,6 +168,9 @@ func newDHTRun(cfg DHTConfig) (*dhtRun, error) {
 	if r.faults, err = newFaultSet(cfg.Faults, swarm); err != nil {
 		return nil, err
 	}
+	for _, f := range lastingFaults {
+		r.lasts[f] = r.faults[f] && r.parts.lasting(f)
+	}
 	if r.cfg.Nodes == 0 {
 		r.cfg.Nodes = 20 + swarm.IntN(41)
 	}
@@ -165,7 +178,8 @@ func newDHTRun(cfg DHTConfig) (*dhtRun, error) {
 		ec.Topology = Sphere
 	}
 	r.e = New(ec)
-	r.rnd.fault, r.rnd.op, r.rnd.data = r.e.Rand("fault"), r.e.Rand("op"), r.e.Rand("data")
+	r.drawn = newStream(func() *rand.Rand { return r.e.Rand("fault") })
+	r.rnd.fault, r.rnd.op, r.rnd.data = rand.New(r.drawn), r.e.Rand("op"), r.e.Rand("data")
 	r.set = newSetChecker(cfg.K, r.fail)
 	r.reg = &regChecker{fail: r.fail, note: r.remark}
 	r.stat.init()
@@ -178,6 +192,7 @@ func newDHTRun(cfg DHTConfig) (*dhtRun, error) {
 // fail records a broken promise: the first five of a kind in words.
 func (r *dhtRun) fail(kind, what string) {
 	r.perKind[kind]++
+	r.parts.finding(kind, r.phase == "faults", r.e.Now().Sub(r.began))
 	r.log("FAILED %s: %s", kind, what)
 	if r.perKind[kind] <= 5 {
 		r.failures = append(r.failures, fmt.Sprintf("%s at %s: %s", kind, fmtTime(r.e.Now()), what))
@@ -213,14 +228,17 @@ func (r *dhtRun) stopped() bool {
 
 func (r *dhtRun) runUntil(t machine.Time) {
 	for i := 0; r.e.Next(t); i++ {
-		if i%4096 == 4095 && r.stopped() {
+		if r.parts.found || i%4096 == 4095 && r.stopped() {
 			return
 		}
 	}
-	if !r.partial {
+	if !r.over() {
 		r.e.Run(t)
 	}
 }
+
+// over reports whether the run ends before its time.
+func (r *dhtRun) over() bool { return r.partial || r.parts.found }
 
 func (r *dhtRun) count(s nodeState) (c int) {
 	for n := 1; n < len(r.peers); n++ {
@@ -231,13 +249,27 @@ func (r *dhtRun) count(s nodeState) (c int) {
 	return c
 }
 
-// pick draws a node of a state, World if there is none.
-func (r *dhtRun) pick(s nodeState) Ref {
-	if c := r.count(s); c > 0 {
+// countAbsent is how many nodes are left out.
+func (r *dhtRun) countAbsent() (c int) {
+	for n := 1; n < len(r.peers); n++ {
+		if r.peers[n].absent {
+			c++
+		}
+	}
+	return c
+}
+
+// pickRunning draws a running node to hurt, World if there is none, or if the
+// one drawn is left out of the run.
+func (r *dhtRun) pickRunning() Ref {
+	if c := r.count(running) + r.countAbsent(); c > 0 {
 		i := r.rnd.fault.IntN(c)
 		for n := 1; n < len(r.peers); n++ {
-			if r.peers[n].state == s {
+			if p := &r.peers[n]; p.state == running || p.absent {
 				if i == 0 {
+					if p.absent {
+						return World
+					}
 					return Ref(n)
 				}
 				i--
@@ -247,22 +279,45 @@ func (r *dhtRun) pick(s nodeState) Ref {
 	return World
 }
 
-// pickReady draws a running, ready node that is not frozen.
+// pickReady draws a running, ready node that is not frozen; the next one if the
+// one drawn is left out of the run.
 func (r *dhtRun) pickReady(rnd *rand.Rand) Ref {
 	var ns []Ref
+	none := true
 	for n := 1; n < len(r.peers); n++ {
 		p := &r.peers[n]
-		if p.state == running && !r.e.Frozen(Ref(n)) && p.node.Ring().Ready() {
+		if p.absent || p.state == running && !r.e.Frozen(Ref(n)) && p.node.Ring().Ready() {
 			ns = append(ns, Ref(n))
+			none = none && p.absent
 		}
 	}
-	if len(ns) == 0 {
+	if none {
 		return World
 	}
-	return ns[rnd.IntN(len(ns))]
+	i := rnd.IntN(len(ns))
+	for r.peers[ns[i]].absent {
+		i = (i + 1) % len(ns)
+	}
+	return ns[i]
 }
 
+// addNode starts a new node, or makes room for it where it is left out.
 func (r *dhtRun) addNode() Ref {
+	n, h := r.newNode()
+	if !r.parts.node(int(n)) {
+		r.peers[n].absent = true
+		for range 4 { // as in start: who lets it in, and its seeds
+			r.pickReady(r.rnd.fault)
+		}
+		return n
+	}
+	r.setDisk(n)
+	r.start(n, h, nil)
+	return n
+}
+
+// newNode makes room for a node.
+func (r *dhtRun) newNode() (Ref, *id.Handle) {
 	h, err := r.pool.member(uint64(len(r.peers)))
 	if err != nil {
 		panic("sim: " + err.Error())
@@ -270,16 +325,18 @@ func (r *dhtRun) addNode() Ref {
 	n := r.e.NewNode(h)
 	r.peers = append(r.peers, dhtPeer{})
 	if r.faults["drift"] {
-		r.e.Faults.Add(FaultDrift)
-		r.e.SetClock(n, r.rnd.fault.Int64N(20_001)-10_000, 0)
+		if ppm := r.rnd.fault.Int64N(20_001) - 10_000; r.lasts["drift"] {
+			r.e.Faults.Add(FaultDrift)
+			r.e.SetClock(n, ppm, 0)
+		}
 	}
 	if r.faults["skew"] {
-		r.e.Faults.Add(FaultSkew)
-		r.e.nodes[n].skew = r.rnd.fault.Int64N(240_001) - 120_000 // under the 5 minutes that are refused
+		if ms := r.rnd.fault.Int64N(240_001) - 120_000; r.lasts["skew"] { // under the 5 minutes that are refused
+			r.e.Faults.Add(FaultSkew)
+			r.e.nodes[n].skew = ms
+		}
 	}
-	r.setDisk(n)
-	r.start(n, h, nil)
-	return n
+	return n, h
 }
 
 // start runs the stack on n with what its disk holds.
@@ -324,14 +381,15 @@ func (r *dhtRun) restart(n Ref) {
 	nd := &r.e.nodes[n]
 	saved := nd.saved
 	if r.faults["table"] && r.phase == "faults" {
-		switch r.rnd.fault.IntN(4) {
-		case 0:
+		switch what := r.rnd.fault.IntN(4); {
+		case !r.lasts["table"]:
+		case what == 0:
 			r.e.Faults.Add(FaultTableLost)
 			saved = nil
-		case 1:
+		case what == 1:
 			r.e.Faults.Add(FaultTableStale)
 			saved = nd.older
-		case 2:
+		case what == 2:
 			r.e.Faults.Add(FaultTableTorn)
 			saved = saved[:len(saved)/2]
 		}
@@ -358,11 +416,14 @@ func (r *dhtRun) build() {
 	r.phase = "build"
 	for range r.cfg.Nodes {
 		n := r.addNode()
+		if r.peers[n].absent {
+			continue
+		}
 		limit := r.e.Now().Add(5 * machine.Minute)
-		for !r.peers[n].ready && r.e.Now() < limit && !r.partial {
+		for !r.peers[n].ready && r.e.Now() < limit && !r.over() {
 			r.runUntil(r.e.Now().Add(100 * machine.Millisecond))
 		}
-		if !r.peers[n].ready && !r.partial {
+		if !r.peers[n].ready && !r.over() {
 			r.fail("build", fmt.Sprintf("node %d not ready after 5 minutes without faults", n))
 			return
 		}
@@ -372,11 +433,11 @@ func (r *dhtRun) build() {
 
 // faulty is phase one: anything may happen, safety must hold.
 func (r *dhtRun) faulty(d machine.Duration) {
-	if r.partial {
+	if r.over() {
 		return
 	}
-	r.phase = "faults"
-	r.end = r.e.Now().Add(d)
+	r.phase, r.began, r.span = "faults", r.e.Now(), d
+	r.end = r.began.Add(d)
 	r.startFaults()
 	r.startOps()
 	r.runUntil(r.end)
@@ -385,7 +446,7 @@ func (r *dhtRun) faulty(d machine.Duration) {
 // heal ends the faults, brings back who can come back, and waits until the
 // pool has what it owes: k copies of everything, within 12 minutes.
 func (r *dhtRun) heal() {
-	if r.partial {
+	if r.over() {
 		return
 	}
 	r.phase = "heal"
@@ -405,7 +466,7 @@ func (r *dhtRun) heal() {
 	healed := r.e.Now()
 	r.end = healed.Add(15 * machine.Minute)
 	why := "not looked at"
-	for r.e.Now() < r.end && !r.partial {
+	for r.e.Now() < r.end && !r.over() {
 		if why = r.owes(); why == "" {
 			break
 		}
@@ -414,7 +475,7 @@ func (r *dhtRun) heal() {
 	r.converge = r.e.Now().Sub(healed)
 	// A removal may leave a copy until heal and one round of anti-entropy.
 	r.runUntil(max(r.e.Now(), healed.Add(3*machine.Minute)))
-	if why != "" && !r.partial {
+	if why != "" && !r.over() {
 		r.fail("repair", fmt.Sprintf("15 minutes after the last fault: %s", why))
 	}
 }

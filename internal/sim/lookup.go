@@ -59,8 +59,11 @@ func (r *overlayRun) scheduleLookup() {
 		if chance(r.rnd.lookup, int64(r.cfg.Owned*million)) {
 			class = kbr.Owned
 		}
+		takes := r.parts.operation()
 		if r.ring.len() > 0 {
-			r.issue(r.ring.at[r.rnd.lookup.IntN(r.ring.len())].n, key, class)
+			if n := r.ring.at[r.rnd.lookup.IntN(r.ring.len())].n; takes {
+				r.issue(n, key, class)
+			}
 		}
 		r.scheduleLookup()
 	})

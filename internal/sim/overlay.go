@@ -42,6 +42,8 @@ type OverlayConfig struct {
 
 	Bugs []string `json:"bugs,omitempty"` // planted bugs, by name
 
+	Only *Subset `json:"only,omitempty"`
+
 	Log io.Writer `json:"-"` // every trace event and end of a node, a line each
 
 	origin origin // of a scenario; zero where flags made the run
@@ -129,16 +131,20 @@ type overlayRun struct {
 	told     time.Time
 	partial  bool
 
-	e     *Engine
-	ring  ring   // ready nodes
-	peers []peer // by Ref
-	live  int    // running nodes
+	e      *Engine
+	ring   ring   // ready nodes
+	peers  []peer // by Ref
+	live   int    // running nodes
+	parts  parts
+	away   int  // nodes left out
+	drifts bool // clocks do
 
 	phase     string
 	measuring bool
 	churning  bool
 	end       machine.Time
 	from, to  machine.Time // the measured span
+	span      machine.Duration
 
 	nodeTime machine.Duration // Σ over running nodes while measuring
 	countAt  machine.Time
@@ -162,6 +168,7 @@ type peer struct {
 	ready     bool
 	unsettled machine.Time // after a freeze: others may rightly think it dead until then
 	epoch     uint32
+	absent    bool // left out of the run: its number is all there is
 }
 
 // newOverlayRun prepares a run of a valid cfg.
@@ -169,7 +176,7 @@ func newOverlayRun(cfg OverlayConfig, maker *nodeMaker) *overlayRun {
 	churn, _ := ParseChurn(cfg.Churn)
 	r := &overlayRun{
 		cfg: cfg, churn: churn, maker: maker, ctx: context.Background(),
-		peers: make([]peer, 1), lookups: make(map[uint64]*lookup),
+		peers: make([]peer, 1), lookups: make(map[uint64]*lookup), parts: newParts(cfg.Only),
 	}
 	ec := Config{Seed: cfg.Seed, Topology: cfg.Topology, Wall: 1_700_000_000_000, AfterStep: r.afterStep, OnCrash: r.ended}
 	if cfg.Encode {
@@ -181,6 +188,7 @@ func newOverlayRun(cfg OverlayConfig, maker *nodeMaker) *overlayRun {
 	}
 	r.e = New(ec)
 	r.rnd = newRunRand(r.e)
+	r.drifts = cfg.Drift && r.parts.lasting("drift")
 	r.stat.init()
 	r.check.run = r
 	return r
@@ -191,11 +199,15 @@ func newOverlayRun(cfg OverlayConfig, maker *nodeMaker) *overlayRun {
 func (r *overlayRun) adoptAll() {
 	var all ring
 	for range r.cfg.Nodes {
-		n := r.newNode()
-		all.add(r.e.Handle(n).GUID, n)
+		if n := r.newNode(); !r.peers[n].absent {
+			all.add(r.e.Handle(n).GUID, n)
+		}
 	}
 	h := r.maker.leaf
 	for n := Ref(1); int(n) < len(r.peers); n++ {
+		if r.peers[n].absent {
+			continue
+		}
 		others := adoptees(r.e, &all, n, h, r.cfg.LeafOnly, r.rnd.seeds)
 		r.run1(n, r.e.Handle(n), func(node overlayNode, now machine.Time, out []machine.Effect) []machine.Effect {
 			return node.Adopt(now, others, all.len() <= 2*h+1, rttOracle(r.e, n), out)
@@ -203,14 +215,14 @@ func (r *overlayRun) adoptAll() {
 	}
 }
 
-// addNode makes a node of random GUID and starts it.
+// addNode makes a node of random GUID and starts it, if it takes part.
 func (r *overlayRun) addNode() Ref {
 	n := r.newNode()
 	r.start(n, r.e.Handle(n), nil)
 	return n
 }
 
-// newNode makes room for a node of random GUID.
+// newNode makes room for a node of random GUID, and no more where it is left out.
 func (r *overlayRun) newNode() Ref {
 	var g id.GUID
 	for i := range 4 {
@@ -220,8 +232,14 @@ func (r *overlayRun) newNode() Ref {
 	n := r.e.NewNode(h)
 	r.peers = append(r.peers, peer{})
 	if r.cfg.Drift {
-		r.e.Faults.Add(FaultDrift)
-		r.e.SetClock(n, r.rnd.fault.Int64N(20_001)-10_000, r.rnd.fault.Int64N(7_200_001)-3_600_000)
+		if ppm, ms := r.rnd.fault.Int64N(20_001)-10_000, r.rnd.fault.Int64N(7_200_001)-3_600_000; r.drifts {
+			r.e.Faults.Add(FaultDrift)
+			r.e.SetClock(n, ppm, ms)
+		}
+	}
+	if !r.parts.node(int(n)) {
+		r.peers[n].absent = true
+		r.away++
 	}
 	return n
 }
@@ -233,6 +251,9 @@ func (r *overlayRun) start(n Ref, h *id.Handle, saved []byte) {
 		if s := r.ring.at[r.rnd.seeds.IntN(r.ring.len())].n; s != n {
 			seeds = append(seeds, r.e.Handle(s))
 		}
+	}
+	if r.peers[n].absent {
+		return
 	}
 	creator := n == 1 && r.peers[n].inc == 0
 	r.run1(n, h, func(node overlayNode, now machine.Time, out []machine.Effect) []machine.Effect {
@@ -318,14 +339,17 @@ func (r *overlayRun) stopped() bool {
 // runUntil advances to t, or until stopped.
 func (r *overlayRun) runUntil(t machine.Time) {
 	for i := 0; r.e.Next(t); i++ {
-		if i%4096 == 4095 && r.stopped() {
+		if r.parts.found || i%4096 == 4095 && r.stopped() {
 			return
 		}
 	}
-	if !r.partial {
+	if !r.over() {
 		r.e.Run(t)
 	}
 }
+
+// over reports whether the run ends before its time.
+func (r *overlayRun) over() bool { return r.partial || r.parts.found }
 
 // build lets the nodes join one another: the first is the pool's creator, then
 // as many at a time as an eighth of those ready. False: not all became ready.
@@ -337,15 +361,15 @@ func (r *overlayRun) build() bool {
 	}
 	limit := machine.Time(20 * machine.Minute)
 	for r.e.Now() < limit && !r.stopped() {
-		for range min(r.cfg.Nodes-r.live, max(1, r.ring.len()/8-(r.live-r.ring.len()))) {
+		for range min(r.cfg.Nodes-r.away-r.live, max(1, r.ring.len()/8-(r.live-r.ring.len()))) {
 			r.addNode()
 		}
-		if r.ring.len() == r.cfg.Nodes {
+		if r.ring.len() == r.cfg.Nodes-r.away {
 			return true
 		}
 		r.runUntil(r.e.Now().Add(100 * machine.Millisecond))
 	}
-	if !r.partial {
+	if !r.over() {
 		r.check.fail("build", fmt.Sprintf("only %d of %d nodes ready after %v", r.ring.len(), r.cfg.Nodes,
 			time.Duration(r.e.Now())*time.Microsecond))
 	}
@@ -361,15 +385,16 @@ func (r *overlayRun) quiet(d machine.Duration) {
 
 // measure is the run proper: churn, loss, lookups.
 func (r *overlayRun) measure() {
-	if r.partial {
+	if r.over() {
 		return
 	}
 	span := machine.Duration(r.cfg.Duration.Microseconds())
-	r.phase, r.from, r.end = "run", r.e.Now(), r.e.Now().Add(span)
+	r.span = r.parts.until(span)
+	r.phase, r.from, r.end = "run", r.e.Now(), r.e.Now().Add(r.span)
 	r.countAt = r.e.Now()
 	r.measuring = true
 	r.sentAt, r.bytesAt, r.eventsAt = r.e.Sent, r.e.Bytes, r.e.Events
-	r.e.SetLinkFaults(LinkFaults{Loss: int64(r.cfg.Loss * million), Spike: int64(r.cfg.Spikes * million)})
+	r.startLinkFaults()
 	r.startChurn()
 	r.startFaults(span)
 	r.scheduleLookup()
@@ -388,7 +413,7 @@ func (r *overlayRun) measure() {
 // heal ends all faults and requires of the nodes what they owe: every one
 // ready, leaf sets equal to the oracle's, within a minute.
 func (r *overlayRun) heal() {
-	if r.partial {
+	if r.over() {
 		return
 	}
 	r.phase = "heal"
@@ -396,7 +421,7 @@ func (r *overlayRun) heal() {
 	r.e.Heal()
 	healed := r.e.Now()
 	r.end = healed.Add(10 * machine.Minute)
-	for r.e.Now() < r.end && !r.partial {
+	for r.e.Now() < r.end && !r.over() {
 		if r.check.converged() == "" {
 			break
 		}
@@ -404,7 +429,7 @@ func (r *overlayRun) heal() {
 	}
 	r.stat.converge = r.e.Now().Sub(healed)
 	r.stat.convergeWhy = r.check.converged()
-	if r.stat.converge > machine.Minute && !r.partial {
+	if r.stat.converge > machine.Minute && !r.over() {
 		why := r.stat.convergeWhy
 		if why == "" {
 			why = "it came later"

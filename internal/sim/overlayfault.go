@@ -9,7 +9,7 @@ func (r *overlayRun) startChurn() {
 	}
 	r.churning = true
 	for n := Ref(1); int(n) < len(r.peers); n++ {
-		if r.e.Alive(n) {
+		if r.e.Alive(n) || r.peers[n].absent {
 			r.session(n)
 		}
 	}
@@ -19,15 +19,19 @@ func (r *overlayRun) startChurn() {
 func (r *overlayRun) session(n Ref) {
 	inc := r.peers[n].inc
 	r.e.After(expDuration(r.rnd.churn, r.churn.Mean), func() {
-		if !r.churning || r.peers[n].inc != inc || !r.e.Alive(n) {
+		absent := r.peers[n].absent
+		if !r.churning || r.peers[n].inc != inc || !r.e.Alive(n) && !absent {
 			return
 		}
-		if chance(r.rnd.churn, int64(r.cfg.Leave*million)) {
+		leaves := chance(r.rnd.churn, int64(r.cfg.Leave*million))
+		switch {
+		case absent || !r.parts.fault(Episode{Kind: "depart", N: int(n)}):
+		case leaves:
 			r.leave(n)
-			return
+		default:
+			r.crash(n)
+			r.e.Forget(n)
 		}
-		r.crash(n)
-		r.e.Forget(n)
 	})
 }
 
@@ -68,7 +72,8 @@ func (r *overlayRun) startFaults(span machine.Duration) {
 		r.e.At(middle, func() {
 			r.e.Faults.Add(FaultMassKill)
 			for n := Ref(1); int(n) < len(r.peers); n++ {
-				if r.e.Alive(n) && chance(r.rnd.fault, int64(r.cfg.Kill*million)) {
+				if (r.e.Alive(n) || r.peers[n].absent) && chance(r.rnd.fault, int64(r.cfg.Kill*million)) &&
+					!r.peers[n].absent && r.parts.fault(Episode{Kind: "kill", N: int(n)}) {
 					r.crash(n)
 				}
 			}
@@ -87,11 +92,26 @@ func (r *overlayRun) startFaults(span machine.Duration) {
 	}
 }
 
+// startLinkFaults begins what happens to messages for the whole of the run.
+func (r *overlayRun) startLinkFaults() {
+	var f LinkFaults
+	if r.cfg.Loss > 0 && r.parts.lasting("loss") {
+		f.Loss = int64(r.cfg.Loss * million)
+	}
+	if r.cfg.Spikes > 0 && r.parts.lasting("spike") {
+		f.Spike = int64(r.cfg.Spikes * million)
+	}
+	r.e.SetLinkFaults(f)
+}
+
 func (r *overlayRun) split(d machine.Duration) {
-	r.e.Faults.Add(FaultSplit)
 	for n := Ref(1); int(n) < len(r.peers); n++ {
 		r.e.SetGroup(n, uint8(r.rnd.fault.IntN(2)))
 	}
+	if !r.parts.episode("split") {
+		return
+	}
+	r.e.Faults.Add(FaultSplit)
 	r.e.Cut(0, 1)
 	r.e.Cut(1, 0)
 	r.e.After(d, func() {
@@ -108,10 +128,12 @@ func (r *overlayRun) scheduleFreeze() {
 		}
 		if r.ring.len() > 0 {
 			n := r.ring.at[r.rnd.fault.IntN(r.ring.len())].n
-			r.e.Faults.Add(FaultFreeze)
 			until := r.e.Now().Add(machine.Second + machine.Duration(r.rnd.fault.Int64N(int64(39*machine.Second))))
-			r.e.Freeze(n, until)
-			r.peers[n].unsettled = until.Add(machine.Minute)
+			if r.parts.episode("freeze") {
+				r.e.Faults.Add(FaultFreeze)
+				r.e.Freeze(n, until)
+				r.peers[n].unsettled = until.Add(machine.Minute)
+			}
 		}
 		r.scheduleFreeze()
 	})

@@ -13,8 +13,10 @@ import (
 // log of every trace event:
 //
 //	go test ./internal/sim -run Replay -v -scenario dht-swarm -seed 8 -log /tmp/log
+//	go test ./internal/sim -run Replay -v -only $PWD/dht-swarm-8.json -log /tmp/log
 var (
 	replayName  = flag.String("scenario", "", "scenario to replay")
+	replayOnly  = flag.String("only", "", "file that --shrink wrote, instead")
 	replaySeed  = flag.Uint64("seed", 1, "its seed")
 	replaySeeds = flag.Int("seeds", 1, "for dht scenarios: so many seeds from there")
 	replayHours = flag.Float64("hours", 0, "for dht scenarios: node-hours, 0: the default")
@@ -24,16 +26,20 @@ var (
 
 // TestReplay runs what its flags name, and nothing without them.
 func TestReplay(t *testing.T) {
-	if *replayName == "" {
+	c := Case{Scenario: *replayName, Seed: *replaySeed, NodeHours: *replayHours}
+	switch {
+	case *replayOnly != "":
+		b, err := os.ReadFile(*replayOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err = DecodeCase(b); err != nil {
+			t.Fatal(err)
+		}
+	case *replayName == "":
 		return
-	}
-	s, err := ScenarioByName(*replayName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := Options{Seeds: *replaySeeds, NodeHours: *replayHours}
-	if *replayBugs != "" {
-		o.Bugs = strings.Split(*replayBugs, ",")
+	case *replayBugs != "":
+		c.Bugs = strings.Split(*replayBugs, ",")
 	}
 	if *replayLog != "" {
 		f, err := os.Create(*replayLog)
@@ -41,7 +47,7 @@ func TestReplay(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := bufio.NewWriter(f)
-		o.Log = w
+		c.Log = w
 		defer func() {
 			if err := w.Flush(); err != nil {
 				t.Error(err)
@@ -51,7 +57,7 @@ func TestReplay(t *testing.T) {
 			}
 		}()
 	}
-	r, err := s.Run(context.Background(), *replaySeed, o, nil)
+	r, err := c.Run(context.Background(), *replaySeeds, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,6 +77,8 @@ type Result struct {
 	RealS      float64 `json:"real_s"`
 	Commit     string  `json:"commit,omitempty"`
 	Machine    string  `json:"machine"`
+
+	outcome outcome
 }
 
 // Published figures that results are shown beside: Coulouris et al., §10.5.1,
@@ -136,6 +138,7 @@ func (r *overlayRun) result(took time.Duration) *Result {
 	res.Failures = c.failures
 	res.Passed = len(c.failures) == 0
 	res.Replay = r.cfg.replay()
+	res.outcome = outcome{parts: r.parts, kinds: c.perKind, span: r.span, hash: res.TraceHash}
 	return res
 }
 

@@ -26,6 +26,9 @@ type Options struct {
 	NodeHours float64   // dht scenarios: both phases together; 0: the default
 	Bugs      []string  // planted bugs, by name
 	Log       io.Writer // every trace event, operation and fault, a line each
+
+	only *Subset // of a Case
+	file string
 }
 
 // Scenario is a named run that a seed replays.
@@ -76,10 +79,14 @@ func ScenarioByName(name string) (Scenario, error) {
 type origin struct {
 	name  string // of the scenario
 	quick bool
+	file  string // of a Case
 }
 
 // replay is the command that runs the scenario again with a seed.
 func (o origin) replay(seed uint64) string {
+	if o.file != "" {
+		return "atoll sim --only " + o.file + commitFlag()
+	}
 	line := fmt.Sprintf("atoll sim --scenario %s --seed %d", o.name, seed)
 	if o.quick {
 		line += " --quick"
@@ -100,12 +107,12 @@ func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
 	return Scenario{name, about, func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
 		c := DefaultOverlay()
 		change(&c)
-		c.Seed, c.Encode, c.Bugs, c.Log = seed, o.Encode, o.Bugs, o.Log
+		c.Seed, c.Encode, c.Bugs, c.Log, c.Only = seed, o.Encode, o.Bugs, o.Log, o.only
 		if o.Quick {
 			c.Nodes, c.Duration = min(c.Nodes, 100), min(c.Duration, 20*time.Minute)
 			c.Split = min(c.Split, 5*time.Minute)
 		}
-		c.origin = origin{name, o.Quick}
+		c.origin = origin{name, o.Quick, o.file}
 		if o.Seeds > 1 {
 			return nilIfErr(RunOverlaySeeds(ctx, c, o.Seeds, progress))
 		}
@@ -116,11 +123,11 @@ func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
 func dhtScenario(name, about string, faults []string) Scenario {
 	return Scenario{name, about, func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
 		c := DefaultDHT()
-		c.Seed, c.Faults, c.Encode, c.Bugs, c.Log = seed, faults, o.Encode, o.Bugs, o.Log
+		c.Seed, c.Faults, c.Encode, c.Bugs, c.Log, c.Only = seed, faults, o.Encode, o.Bugs, o.Log, o.only
 		if o.NodeHours > 0 {
 			c.NodeHours = o.NodeHours
 		}
-		c.origin = origin{name, o.Quick}
+		c.origin = origin{name, o.Quick, o.file}
 		if o.Quick {
 			c.Nodes, c.NodeHours = 20, 10
 		}

@@ -98,6 +98,12 @@ func (b *blockModel) must() bool {
 	return false
 }
 
+// put reports that the block was ever put: operations that are left out of a
+// run leave blocks that were not.
+func (b *blockModel) put() bool {
+	return slices.ContainsFunc(b.claims, func(c *claimModel) bool { return c.putAsked > 0 })
+}
+
 // gone reports that no read may return the block any more.
 func (b *blockModel) gone() bool {
 	for _, c := range b.claims {

@@ -18,6 +18,12 @@ var swarmFaults = []string{
 	"diskslow", "fsync", "torn", "full", "bitrot",
 }
 
+// lastingFaults are those of them that last the whole run; the others come in
+// episodes.
+var lastingFaults = []string{
+	"loss", "duplicate", "reorder", "spike", "corrupt", "skew", "drift", "table", "diskslow", "torn",
+}
+
 // faultSet is which of them are on.
 type faultSet map[string]bool
 
@@ -70,6 +76,9 @@ const (
 	gapBlackout  = 10 * machine.Minute
 )
 
+// maxPeers bounds the nodes that join, with those that were there.
+const maxPeers = 120
+
 // every runs f again and again, exponential gaps of the given mean apart,
 // while the faults last.
 func (r *dhtRun) every(on string, mean machine.Duration, f func()) {
@@ -83,11 +92,36 @@ func (r *dhtRun) every(on string, mean machine.Duration, f func()) {
 			if r.phase != "faults" {
 				return
 			}
-			f()
+			if r.takesPlace(on) {
+				f()
+			}
 			again()
 		})
 	}
 	again()
+}
+
+// takesPlace reports whether the next episode of a kind does, and if so lets it
+// draw what it draws when nothing is left out.
+func (r *dhtRun) takesPlace(kind string) bool {
+	if !r.parts.episode(kind) {
+		return false
+	}
+	if r.parts.only == nil {
+		node := 0
+		if kind == "join" {
+			node = len(r.peers)
+		}
+		r.parts.place(r.drawn.drawn, node)
+		return true
+	}
+	f := r.parts.faults[episodeID{kind, r.parts.counted[kind]}]
+	for len(r.peers) < min(f.Node, maxPeers) {
+		n, _ := r.newNode() // which joins in an episode that is left out
+		r.peers[n].absent = true
+	}
+	r.drawn.seek(f.Draws)
+	return true
 }
 
 // startFaults begins phase one.
@@ -97,7 +131,10 @@ func (r *dhtRun) startFaults() {
 		if !on[name] {
 			return 0
 		}
-		return 1 + rnd.Int64N(limit)
+		if v := 1 + rnd.Int64N(limit); r.lasts[name] {
+			return v
+		}
+		return 0
 	}
 	r.e.SetLinkFaults(LinkFaults{
 		Loss: ppm("loss", 100_000), Duplicate: ppm("duplicate", 50_000), Reorder: ppm("reorder", 100_000),
@@ -110,7 +147,7 @@ func (r *dhtRun) startFaults() {
 		}
 	}
 	r.every("slow", gapFreeze, func() {
-		if n := r.pick(running); n != World {
+		if n := r.pickRunning(); n != World {
 			r.e.SetSlow(n, 2+rnd.Int64N(20))
 			r.e.After(machine.Minute, func() { r.e.SetSlow(n, 1) })
 		}
@@ -118,7 +155,7 @@ func (r *dhtRun) startFaults() {
 	r.every("partition", gapPartition, func() { r.partition(true) })
 	r.every("oneway", gapPartition, func() { r.partition(false) })
 	r.every("freeze", gapFreeze, func() {
-		if n := r.pick(running); n != World {
+		if n := r.pickRunning(); n != World {
 			r.e.Faults.Add(FaultFreeze)
 			until := r.e.Now().Add(machine.Second + machine.Duration(rnd.Int64N(int64(39*machine.Second))))
 			r.e.Freeze(n, until)
@@ -126,7 +163,7 @@ func (r *dhtRun) startFaults() {
 		}
 	})
 	r.every("jump", gapJump, func() {
-		if n := r.pick(running); n != World {
+		if n := r.pickRunning(); n != World {
 			r.e.Faults.Add(FaultWallJump)
 			ms := rnd.Int64N(7_200_001) - 3_600_000
 			r.e.JumpWall(n, ms)
@@ -134,14 +171,14 @@ func (r *dhtRun) startFaults() {
 		}
 	})
 	r.every("crash", gapCrash, func() {
-		if n := r.pick(running); n != World && r.mayCrash() {
+		if n := r.pickRunning(); n != World && r.mayCrash() {
 			r.e.Faults.Add(FaultCrash)
 			r.e.Crash(n)
 			r.crashed(n, "crash")
 		}
 	})
 	r.every("crashstep", gapCrash, func() {
-		if n := r.pick(running); n != World && r.mayCrash() {
+		if n := r.pickRunning(); n != World && r.mayCrash() {
 			r.e.CrashInStep(n, []crashPoint{crashAtAny, crashAtStore, crashAtStored}[rnd.IntN(3)])
 		}
 	})
@@ -157,9 +194,9 @@ func (r *dhtRun) startFaults() {
 	r.every("join", gapJoin, func() {
 		more := 1
 		if rnd.IntN(4) == 0 { // a flash of newcomers
-			more = r.count(running) / 3
+			more = (r.count(running) + r.countAbsent()) / 3
 		}
-		for range min(more, 120-len(r.peers)) {
+		for range min(more, maxPeers-len(r.peers)) {
 			r.e.Faults.Add(FaultJoin)
 			r.addNode()
 		}
@@ -168,12 +205,12 @@ func (r *dhtRun) startFaults() {
 	r.every("kill", gapDestroy, func() { r.destroy(true) })
 	r.every("amnesia", gapDestroy, func() { r.destroy(false) })
 	r.every("fsync", gapDisk, func() {
-		if n := r.pick(running); n != World && r.mayCrash() {
+		if n := r.pickRunning(); n != World && r.mayCrash() {
 			r.e.diskOf(n).faults.Fsync = million // the next batch
 		}
 	})
 	r.every("full", gapDisk, func() {
-		if n := r.pick(running); n != World {
+		if n := r.pickRunning(); n != World {
 			d := r.e.diskOf(n)
 			d.limit = max(1<<16, d.used+d.used/8)
 			r.e.After(2*machine.Minute, func() { d.limit = 0 })
@@ -196,7 +233,7 @@ func (r *dhtRun) partition(symmetric bool) {
 		return
 	}
 	r.cut = true
-	share := 1 + rnd.IntN(4) // of 8 nodes
+	share := 1 + rnd.IntN(4) // of 8 nodes, left out or not
 	for n := 1; n < len(r.peers); n++ {
 		g := uint8(0)
 		if rnd.IntN(8) < share {
@@ -241,7 +278,7 @@ func (r *dhtRun) mayCrash() bool {
 // once repair has reached k, W−1 at any time: so one at a time, and only when
 // everything acknowledged is back on W disks.
 func (r *dhtRun) destroy(node bool) {
-	n := r.pick(running)
+	n := r.pickRunning()
 	if n == World || node && r.count(running) < 12 || !r.mayCrash() || !r.safe() {
 		return
 	}
@@ -275,7 +312,7 @@ func (r *dhtRun) wipe(n Ref) {
 
 // rot spoils one copy, if the block has W others.
 func (r *dhtRun) rot() {
-	n := r.pick(running)
+	n := r.pickRunning()
 	if n == World || !r.safe() {
 		return
 	}
