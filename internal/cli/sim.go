@@ -38,13 +38,20 @@ gives the same run on every machine, down to the trace hash that it prints.
 Checkers watch all of it; exit code 1 means that one found something, and the
 command that replays the run is printed.
 
+--shrink then looks for a small part of that run in which the same checker
+still finds something: it takes away nodes, client operations, faults and time,
+a run each, and writes what is left to a file that --only replays. Ctrl-C ends
+it with the smallest found so far; --shrink with --only goes on from there.
+
 "atoll sim overlay" sets up a run of the overlay by flags, "atoll sim figures"
 draws the chapter's figures, and --scenario runs one of:
 ` + about.String(),
 		Example: `
 			atoll sim figures 10.8
 			atoll sim overlay --nodes 1000 --for 10m
-			atoll sim --scenario dht-swarm --seed 7`,
+			atoll sim --scenario dht-swarm --seed 7
+			atoll sim --scenario dht-swarm --seed 7 --shrink
+			atoll sim --only dht-swarm-7.json`,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			if slices.Contains(laterSims, args[0]) {
@@ -52,17 +59,33 @@ draws the chapter's figures, and --scenario runs one of:
 			}
 			return usage(cmd, "unknown command %q for \"atoll sim\"", args[0])
 		}
-		name := str(cmd, "scenario")
-		if name == "" {
-			return usage(cmd, "name a scenario with --scenario, or say \"atoll sim overlay\" or \"atoll sim figures\"")
+		shrink, only, seeds := truth(cmd, "shrink"), str(cmd, "only"), int(number(cmd, "seeds"))
+		if seeds > 1 && (shrink || only != "") {
+			return usage(cmd, "--shrink and --only are of one seed: leave --seeds out")
 		}
-		i := slices.Index(names, name)
-		if i < 0 {
-			return usage(cmd, "unknown scenario %q: %s", name, strings.Join(names, ", "))
+		var c sim.Case
+		if only != "" {
+			if str(cmd, "scenario") != "" || cmd.Flags().Changed("seed") || truth(cmd, "quick") {
+				return usage(cmd, "the file of --only names the run: leave --scenario, --seed and --quick out")
+			}
+			var err error
+			if c, err = readCase(only); err != nil {
+				return wrong("--only: %w", err)
+			}
+		} else {
+			c = sim.Case{Scenario: str(cmd, "scenario"), Seed: uint64(number(cmd, "seed")), Quick: truth(cmd, "quick")}
+			if c.Scenario == "" {
+				return usage(cmd, "name a scenario with --scenario, or say \"atoll sim overlay\" or \"atoll sim figures\"")
+			}
+			if !slices.Contains(names, c.Scenario) {
+				return usage(cmd, "unknown scenario %q: %s", c.Scenario, strings.Join(names, ", "))
+			}
 		}
 		a.checkCommit(cmd)
-		o := sim.Options{Seeds: int(number(cmd, "seeds")), Quick: truth(cmd, "quick")}
-		r, err := sim.Scenarios()[i].Run(ctx, uint64(number(cmd, "seed")), o, a.simProgress())
+		if shrink {
+			return a.shrink(ctx, cmd, c)
+		}
+		r, err := c.Run(ctx, seeds, a.simProgress())
 		a.endProgress()
 		if err != nil {
 			return err
@@ -71,6 +94,49 @@ draws the chapter's figures, and --scenario runs one of:
 	})
 	c.AddCommand(a.simOverlayCmd(), a.simFiguresCmd())
 	return c
+}
+
+// readCase reads the file of a run.
+func readCase(path string) (sim.Case, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return sim.Case{}, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	b, err := io.ReadAll(io.LimitReader(f, sim.MaxCase+1))
+	if err != nil {
+		return sim.Case{}, err
+	}
+	c, err := sim.DecodeCase(b)
+	if err != nil {
+		return sim.Case{}, fmt.Errorf("%s: %w", path, err)
+	}
+	c.File = path
+	return c, nil
+}
+
+// shrink makes a failing run smaller and writes what is left of it.
+func (a *app) shrink(ctx context.Context, cmd *cobra.Command, c sim.Case) error {
+	dir := str(cmd, "out")
+	c.File = filepath.Join(dir, fmt.Sprintf("%s-%d.json", c.Scenario, c.Seed))
+	r, err := sim.Shrink(ctx, c, a.simProgress())
+	a.endProgress()
+	if err != nil {
+		return err
+	}
+	if r.Case != nil {
+		b, err := r.Case.Encode()
+		if err == nil && dir != "" {
+			err = os.MkdirAll(dir, 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(c.File, b, 0o644)
+		}
+		if err != nil {
+			return wrong("--shrink: %w", err)
+		}
+	}
+	return a.report(cmd, "result", r)
 }
 
 func (a *app) simOverlayCmd() *cobra.Command {
@@ -229,6 +295,10 @@ func (a *app) simProgress() func(sim.Progress) {
 		return nil
 	}
 	return func(p sim.Progress) {
+		if p.End == 0 && p.Nodes == 0 && p.Left == 0 {
+			fmt.Fprintf(a.err, "\r\x1b[K%s", p.Phase)
+			return
+		}
 		if p.Left > 0 {
 			fmt.Fprintf(a.err, "\r\x1b[K%s, %s left", p.Phase, p.Left.Round(time.Second))
 			return
