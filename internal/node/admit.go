@@ -93,7 +93,8 @@ func (n *Node) admitted(node [32]byte, issue func(*ident.Issuer) (ident.Chain, b
 	return a.Encode(), nil
 }
 
-// issue runs an issuer under its lock and keeps its state.
+// issue runs an issuer under its lock and keeps its state: also when an earlier
+// change could not be, for whoever asks again gets the same certificate, unchanged.
 func (n *Node) issue(f func(*ident.Issuer) (ident.Chain, bool, error)) (ident.Chain, error) {
 	n.issuerMu.Lock()
 	defer n.issuerMu.Unlock()
@@ -104,9 +105,10 @@ func (n *Node) issue(f func(*ident.Issuer) (ident.Chain, bool, error)) (ident.Ch
 	if err != nil {
 		return nil, err
 	}
-	if changed {
-		if err := n.home.write(inviteFile, n.issuer.Encode()); err != nil {
-			return nil, fmt.Errorf("%w: the use of the invite could not be kept: %w", ident.ErrInternal, err)
+	if changed || n.unkept {
+		err := n.home.write(inviteFile, n.issuer.Encode())
+		if n.unkept = err != nil; n.unkept {
+			return nil, fmt.Errorf("%w: the invite could not be kept on its disk: %w", ident.ErrInternal, err)
 		}
 	}
 	return chain, nil

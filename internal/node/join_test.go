@@ -2,6 +2,8 @@ package node
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -140,4 +142,40 @@ func TestFoundAgainByInvite(t *testing.T) {
 			t.Fatalf("node %d: %v", i, err)
 		}
 	}
+}
+
+// TestInviteNotKept: while the issuer cannot write what an invite was used for,
+// nobody gets in by it, nor at the second try: after a crash it would be good again.
+func TestInviteNotKept(t *testing.T) {
+	ctx := minute(t)
+	p := startPool(t, 1)
+	invite, _, err := p.nodes[0].Invite(InviteTerms{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inTheWay := p.nodes[0].home.path(inviteFile + ".tmp")
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(inTheWay, "x"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := testConfig(t.TempDir(), "late")
+	for range 2 {
+		n, err := Join(ctx, cfg, invite)
+		if err == nil {
+			n.Close()
+		}
+		if !errors.Is(err, ident.ErrInternal) || !strings.Contains(err.Error(), "could not be kept") {
+			t.Fatalf("join: %v", err)
+		}
+	}
+	if err := os.RemoveAll(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Join(ctx, cfg, invite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Close()
 }

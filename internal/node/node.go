@@ -53,6 +53,7 @@ type Node struct {
 
 	issuerMu sync.Mutex
 	issuer   *ident.Issuer // nil unless an admin
+	unkept   bool          // its state differs from that on disk
 
 	saver   *saver
 	tasks   sync.WaitGroup // goroutines that end with the loop
