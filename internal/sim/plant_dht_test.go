@@ -21,7 +21,7 @@ func TestPlantedDHTBugs(t *testing.T) {
 		c.NodeHours, c.Faults, c.Intensity = 6, []string{"crash", "full", "partition"}, 4
 	}
 	dark := func(c *DHTConfig) { // removals that a side misses; all restart
-		c.NodeHours, c.Faults, c.Intensity = 8, []string{"partition", "blackout"}, 4
+		c.NodeHours, c.Faults, c.Intensity = 4, []string{"partition", "blackout"}, 4
 	}
 	race := func(c *DHTConfig) { // coordinators that overtake each other
 		c.NodeHours, c.Faults, c.Intensity = 4, []string{"loss", "spike", "slow"}, 10

@@ -51,7 +51,8 @@ func TestRegress(t *testing.T) {
 
 // TestRegressConfigs runs the configurations that once failed: a set of one
 // under joins, whose newcomers did not ask the holder; sets whose members were
-// evicted by mistake; disks lost while the pool grows.
+// evicted by mistake; disks lost while the pool grows. One seed of the slow ones:
+// with every change of the machines a seed is another history.
 func TestRegressConfigs(t *testing.T) {
 	grow := DHTConfig{K: 3, NodeHours: 4, Faults: []string{"join", "amnesia"}, Intensity: 10, OpsPerS: 1.5}
 	one := DHTConfig{
@@ -71,8 +72,8 @@ func TestRegressConfigs(t *testing.T) {
 		cfg   DHTConfig
 		seeds []uint64
 	}{
-		{"grow", grow, []uint64{1, 2}},
-		{"one", one, []uint64{1, 5, 6}},
+		{"grow", grow, []uint64{2}},
+		{"one", one, []uint64{5}},
 		{"late", late, []uint64{4, 9, 80, 93}},
 		{"lost", lost, []uint64{2}},
 	} {
