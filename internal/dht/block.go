@@ -12,9 +12,8 @@ const (
 	MaxBlock     = 1<<20 + 64 // a content block with its header
 	MaxValue     = 64 << 10   // the value of a signed block
 	MaxSalt      = 64
-	MaxReplicas  = 8  // k at most
-	MaxPerOwner  = 64 // claims of one owner on one block
-	maxClaims    = 1024
+	MaxReplicas  = 8         // k at most
+	MaxPerOwner  = 64        // claims of one owner on one block
 	removedLen   = 1<<32 - 1 // value length of a Signed record that removes
 	maxFuture    = 5 * 60 * 1000
 	blockMagic   = "ATB1"

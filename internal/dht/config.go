@@ -90,6 +90,7 @@ type Bugs struct {
 	CASAtCoordinator    bool // replicas do not check cas and seq
 	NoWriteBack         bool // a signed read answers without writing back
 	UnsyncedInQuorum    bool // an entering node counts in signed quorums
+	NoRepair            bool // missing copies are never made again
 }
 
 // LAN is the default preset.

@@ -258,6 +258,9 @@ func (n *Node) lacking(e *entry, p *peer) bool {
 // pumpRepair asks about listed blocks, and copies those confirmed as far as
 // slots and bytes allow.
 func (n *Node) pumpRepair() {
+	if n.cfg.Bugs.NoRepair {
+		return
+	}
 	r := &n.repair
 	for r.asking < 2 && len(r.ready) < maxReady {
 		batch := r.take(headBatch)

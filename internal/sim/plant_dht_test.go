@@ -56,6 +56,7 @@ func TestPlantedDHTBugs(t *testing.T) {
 			{"DropStandIn", "copy dropped"},
 			{"IgnoreClaim", "copy dropped"},
 			{"StampReversed", "resurrected"},
+			{"NoRepair", "after the last fault"},
 		}},
 		{"tight", tight, [][2]string{{"DeleteOnReturn", "copy dropped"}}},
 		{"single", single, [][2]string{{"AbsentWhileUnsynced", "not found"}}},
