@@ -20,6 +20,7 @@ link suffices. With --deep every holder proves that it has the bytes, and one
 copy of each block is fetched. With --all it checks the whole catalogue.`,
 		Example: `
 			atoll verify atoll:v1:aebagbaf…
+			atoll verify "$(atoll put report.pdf)"
 			atoll verify --all --deep`,
 	})
 }
@@ -39,7 +40,7 @@ no valid copy left. A verify link suffices.`,
 
 // checkCmd is what verify and repair share.
 func (a *app) checkCmd(name string, c *cobra.Command) *cobra.Command {
-	c.Use = name + " LINK"
+	c.Use = name + " LINK|--all"
 	c.Args = cobra.MaximumNArgs(1)
 	c.ValidArgsFunction = a.completeLinks
 	return a.command(c, func(ctx context.Context, cmd *cobra.Command, args []string) error {
@@ -48,7 +49,7 @@ func (a *app) checkCmd(name string, c *cobra.Command) *cobra.Command {
 		case r.All && len(args) > 0:
 			return usage(cmd, "either LINK or --all")
 		case !r.All && len(args) == 0:
-			return usage(cmd, "LINK is missing (or --all)")
+			return usage(cmd, "LINK or --all is missing")
 		case !r.All:
 			link, err := a.link(ctx, cmd, args[0])
 			if err != nil {
@@ -65,6 +66,9 @@ func (a *app) checkCmd(name string, c *cobra.Command) *cobra.Command {
 		pr.done()
 		if err != nil {
 			return err
+		}
+		if r.All && v.Blocks == 0 {
+			a.remark("This member has put no file: there is nothing to check. A link checks that of another.")
 		}
 		if err := a.show(v, func(w io.Writer) { checkWords(w, name, v) }); err != nil {
 			return err

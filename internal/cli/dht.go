@@ -22,7 +22,7 @@ of Coulouris et al. A content block is named by the hash of its bytes, which
 nobody can change. A signed block is named by a key and a salt, and its owner
 replaces its value.`,
 		Example: `  atoll dht put note.txt
-  atoll dht get 1f3a…`,
+  atoll dht get $(echo hello | atoll dht put -)`,
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -74,7 +74,8 @@ there, so that two writers cannot overwrite each other unseen.`,
 		Example: `
 			atoll dht put note.txt
 			echo hello | atoll dht put -
-			echo v2 | atoll dht put - --sign owner.key --salt greeting --cas 1`,
+			echo v1 | atoll dht put - --sign ~/.local/share/atoll/owner.key --salt greeting
+			echo v2 | atoll dht put - --sign ~/.local/share/atoll/owner.key --salt greeting --cas 1`,
 		ValidArgsFunction: completeFiles,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		sv, err := a.signed(cmd)
@@ -131,7 +132,7 @@ Get writes the value of a block to standard output, checked against its name or
 signature. Of a signed block it is the newest value that a read quorum knows of,
 or with --any the first valid one that is found.`,
 		Example: `
-			atoll dht get 1f3a…
+			atoll dht get $(echo hello | atoll dht put -)
 			atoll dht get 1f3a… --any --json`,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		g, err := parseGUID(cmd, args[0])
@@ -163,8 +164,8 @@ Remove takes back this member's own reason to keep a content block: its bytes go
 when nobody else has one. A signed block is removed with the key and salt that
 name it. Prints the nodes that have synced the removal.`,
 		Example: `
-			atoll dht remove 1f3a…
-			atoll dht remove 1f3a… --sign owner.key --salt greeting`,
+			atoll dht remove $(echo hello | atoll dht put -)
+			atoll dht remove 1f3a… --sign ~/.local/share/atoll/owner.key --salt greeting`,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		g, err := parseGUID(cmd, args[0])
 		if err != nil {

@@ -216,8 +216,8 @@ checked; a failure later on shows in the exit code. With - for LINK the link is
 read from standard input.`,
 		Example: `
 			atoll get atoll:r1:aebagbaf…
-			atoll get - -o report.pdf < link.txt
-			atoll get atoll:r1:aebagbaf… -o - | tar x`,
+			atoll get "$(atoll put report.pdf)" -o copy.pdf
+			atoll put report.pdf > link.txt; atoll get - -o - < link.txt | wc -c`,
 		ValidArgsFunction: a.completeLinks,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		link, err := a.link(ctx, cmd, args[0])
@@ -387,7 +387,7 @@ allows, and how many copies there are. With - for LINK the link is read from
 standard input.`,
 		Example: `
 			atoll stat atoll:r1:aebagbaf…
-			atoll stat - < link.txt`,
+			atoll put report.pdf > link.txt; atoll stat - < link.txt`,
 		ValidArgsFunction: a.completeLinks,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		link, err := a.link(ctx, cmd, args[0])

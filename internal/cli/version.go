@@ -69,7 +69,8 @@ func (a *app) completionCmd() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		Long: `
 Completion prints a script that makes a shell complete commands, flags, names of
-files and members. Completion asks the running node for the latter.`,
+files and members. Completion asks the running node for the latter. In bash it
+needs the package bash-completion.`,
 		Example: `
 			source <(atoll completion bash)
 			atoll completion zsh > "${fpath[1]}/_atoll"
