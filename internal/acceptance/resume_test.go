@@ -64,11 +64,15 @@ type resumer struct {
 	size      int64
 }
 
+// point is a number of blocks at which to kill: what is left of the transfer must
+// outlast the look that sees them and the kill, also on a busy machine.
+func (r *resumer) point() int64 { return 1 + r.rnd.Int64N(r.size/block-24) }
+
 // put kills a put at a random point and goes on with it.
 func (r *resumer) put(round int, victim string) (i int, link string) {
 	r.t.Helper()
 	i = r.rnd.IntN(4)
-	point := 1 + r.rnd.Int64N(r.size/block*9/10)
+	point := r.point()
 	r.broken(i, victim, func() bool { return acked(r.t, r.procs[i].dir) >= point }, "put", r.path)
 	had := acked(r.t, r.procs[i].dir)
 	r.allFull(i, time.Minute) // what is acknowledged gets its last copy: no part of what comes now
@@ -94,7 +98,7 @@ func (r *resumer) put(round int, victim string) (i int, link string) {
 func (r *resumer) get(round int, victim, link string) {
 	r.t.Helper()
 	i := r.rnd.IntN(4)
-	point := 1 + r.rnd.Int64N(r.size/block*9/10)
+	point := r.point()
 	r.broken(i, victim, func() bool { return written(r.t, r.out) >= point }, "get", link, "-o", r.out)
 	had := written(r.t, r.out)
 
