@@ -43,7 +43,7 @@ type Size struct {
 }
 
 func (s Size) String() string {
-	return fmt.Sprintf("%d nodes, %d operations, %d faults, %s", s.Nodes, s.Ops, s.Faults,
+	return fmt.Sprintf("nodes %d, operations %d, faults %d, %s", s.Nodes, s.Ops, s.Faults,
 		time.Duration(s.ForS*float64(time.Second)).Round(time.Millisecond))
 }
 
@@ -52,7 +52,7 @@ type shrinker struct {
 	ctx      context.Context
 	progress func(Progress)
 	began    time.Time
-	least    int // nodes
+	least    int // nodes that must take part, those that join with the fault that brings them
 
 	c     Case // the smallest that fails
 	best  Report
@@ -66,7 +66,7 @@ type shrinker struct {
 // and Hildebrandt, 2002). Each try is a run. When ctx ends early the result is
 // the smallest that was found until then, and marked so.
 func Shrink(ctx context.Context, c Case, progress func(Progress)) (*Shrunk, error) {
-	s := &shrinker{ctx: ctx, progress: progress, began: time.Now(), least: 1, c: c}
+	s := &shrinker{ctx: ctx, progress: progress, began: time.Now(), c: c}
 	r, err := c.Run(ctx, 1, progress)
 	if err != nil {
 		return nil, err
@@ -80,9 +80,6 @@ func Shrink(ctx context.Context, c Case, progress func(Progress)) (*Shrunk, erro
 	if r.OK() || r.Stopped() {
 		return res, nil
 	}
-	if strings.HasPrefix(c.Scenario, "dht-") {
-		s.least = leastNodes
-	}
 	only := o.parts.seen
 	only.Finding, only.UntilMS = o.parts.first, wholeMS(o.span)
 	if c.Only != nil {
@@ -90,6 +87,9 @@ func Shrink(ctx context.Context, c Case, progress func(Progress)) (*Shrunk, erro
 	}
 	s.best = r
 	if s.fails(only) {
+		if strings.HasPrefix(c.Scenario, "dht-") {
+			s.least = min(leastNodes, len(s.c.Only.Nodes))
+		}
 		for before := 0; before != s.parts(); {
 			before = s.parts()
 			s.nodes()
@@ -123,7 +123,7 @@ func (s *shrinker) fails(only Subset) bool {
 		return false
 	}
 	o := outcomeOf(r)
-	if r.Stopped() || o.kinds[only.Finding] == 0 {
+	if r.Stopped() || o.kinds[only.Finding] == 0 || len(o.parts.seen.Nodes) < s.least {
 		return false
 	}
 	// What took part until the finding is enough, by the same history.
