@@ -100,6 +100,7 @@ func (s *Service) putSigned(ctx context.Context, op string, rec dht.Signed, key 
 	if err != nil {
 		return api.DHTPutResult{}, s.late(op, s.n.Pool().K, 0, err)
 	}
+	s.seen.note(rec.GUID(), rec.Seq)
 	return api.DHTPutResult{GUID: rec.GUID(), Seq: rec.Seq, Receipts: receipts(done.Receipts)}, nil
 }
 
@@ -119,10 +120,11 @@ func (s *Service) DHTGet(ctx context.Context, r api.DHTGetRequest) (api.DHTGetRe
 	if !errors.Is(err, dht.ErrNotFound) {
 		return api.DHTGetResult{}, err
 	}
-	rec, err := node.Command[*dht.Signed](ctx, s.n, dht.GetSignedCmd{GUID: r.GUID, Any: r.Any}, nil)
+	rec, err := node.Command[*dht.Signed](ctx, s.n, dht.GetSignedCmd{GUID: r.GUID, Any: r.Any, MinSeq: s.seen.last(r.GUID)}, nil)
 	if err != nil {
 		return api.DHTGetResult{}, err
 	}
+	s.seen.note(r.GUID, rec.Seq)
 	return api.DHTGetResult{Value: rec.Value, Seq: &rec.Seq}, nil
 }
 

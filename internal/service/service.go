@@ -39,6 +39,7 @@ type Service struct {
 	files   *files.Client
 	metrics prometheus.Gatherer
 	fill    fillRate
+	seen    seen
 	leaving func() // ends the process after a leave; may be nil
 
 	patience time.Duration // see await
