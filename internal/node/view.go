@@ -186,8 +186,16 @@ func (n *Node) Heard() (versions map[id.GUID]string, rtt map[id.GUID]time.Durati
 // Network counts what the transport did.
 func (n *Node) Network() p2p.Stats { return n.tr.Stats() }
 
-// BadFrames counts frames and handshakes that were refused, and sends that a
-// full queue refused.
-func (n *Node) BadFrames() (frames, hellos, sends int64) {
-	return n.link.badFrames.Load(), n.link.badHellos.Load(), n.sendDrops.Load()
+// Dropped counts what was dropped since the start, by what: frames and handshakes
+// that were refused, sends that a full queue refused, and trace events that an
+// observer was too slow for.
+func (n *Node) Dropped() map[string]int64 {
+	return map[string]int64{
+		"bad_frame": n.link.badFrames.Load(), "bad_hello": n.link.badHellos.Load(),
+		"send_queue_full": n.sendDrops.Load(), "trace_event": n.observers.drops.Load(),
+	}
 }
+
+// Damage counts the records that had lost their block file when the store was
+// opened, and its own reads that met damaged tables since.
+func (n *Node) Damage() (missingFiles int, badTables int64) { return n.st.Damage() }

@@ -22,6 +22,7 @@ var (
 	refusedD  = prometheus.NewDesc("atoll_dht_refusals_total", "Requests refused, by cause.", []string{"cause"}, nil)
 	queuedD   = prometheus.NewDesc("atoll_repair_queued", "Blocks waiting to be copied.", nil, nil)
 	netD      = prometheus.NewDesc("atoll_network_bytes_total", "Bytes of frames.", []string{"direction"}, nil)
+	damageD   = prometheus.NewDesc("atoll_store_damage", "Block files missing at the start, and reads that met damaged tables.", []string{"what"}, nil)
 	dropsD    = prometheus.NewDesc("atoll_dropped_total", "What was dropped.", []string{"what"}, nil)
 )
 
@@ -68,7 +69,7 @@ func taken[T any](f func(chan<- T)) (all []T) {
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{traceDesc, memberD, storeD, blocksD, opsD, bytesD, refusedD, queuedD, netD, dropsD} {
+	for _, d := range []*prometheus.Desc{traceDesc, memberD, storeD, blocksD, opsD, bytesD, refusedD, queuedD, netD, damageD, dropsD} {
 		out <- d
 	}
 }
@@ -116,8 +117,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	net := c.n.Network()
 	count(netD, int64(net.ControlBytesIn+net.BulkBytesIn), "in")
 	count(netD, int64(net.ControlBytesOut+net.BulkBytesOut), "out")
-	frames, hellos, sends := c.n.BadFrames()
-	count(dropsD, frames, "bad_frame")
-	count(dropsD, hellos, "bad_hello")
-	count(dropsD, sends, "send_queue_full")
+	for what, n := range c.n.Dropped() {
+		count(dropsD, n, what)
+	}
+	files, tables := c.n.Damage()
+	gauge(damageD, int64(files), "missing_file")
+	gauge(damageD, tables, "bad_table")
 }

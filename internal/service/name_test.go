@@ -79,7 +79,7 @@ func TestMetricsAreOurs(t *testing.T) {
 	for _, f := range families {
 		names.WriteString(f.GetName() + "\n")
 	}
-	if all := names.String(); strings.Contains(all, "process_network") || !strings.Contains(all, "process_cpu_seconds_total") || !strings.Contains(all, "atoll_members") {
+	if all := names.String(); strings.Contains(all, "process_network") || !strings.Contains(all, "process_cpu_seconds_total") || !strings.Contains(all, "atoll_members") || !strings.Contains(all, "atoll_store_damage") {
 		t.Errorf("metrics: %s", all)
 	}
 }
