@@ -12,6 +12,7 @@ import (
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
+	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/roster"
 	"atoll.example/atoll/internal/transport"
 	"atoll.example/atoll/internal/transport/p2p"
@@ -114,36 +115,90 @@ func PlainAddr(s string) string {
 	return s
 }
 
-// revisit asks at the addresses of an invite, until one answers, so that a member
-// whose pool has moved can be found: the connection stays, and the machine, which
-// looks for all members it remembers, takes it for its first link.
-func (n *Node) revisit() {
-	v := n.search
-	known, err := n.home.read(knownFile)
-	for _, addr := range v.Addrs {
-		if text := p2p.FormatAddr(addr); !slices.Contains(strings.Fields(string(known)), text) {
-			known = append(known, text+"\n"...)
+// seek asks members at the addresses of invites until one answers: of the one given
+// to a member whose pool has moved, or of all that were, if its roster is lost. The
+// connection stays, and the machine looks for all it remembers.
+func (n *Node) seek() {
+	addrs := n.invited()
+	for pause := askAgain; ; pause = min(2*pause, lastPause) {
+		for _, addr := range addrs {
+			h, err := n.identify(addr)
+			if err == nil {
+				err = n.loop.do(func(_ machine.Time, _ int64, out []machine.Effect) []machine.Effect {
+					n.stack.Ring().Remember([]*id.Handle{h})
+					return out
+				})
+			}
+			if err == nil {
+				return
+			}
+			n.cfg.Log.Info("no member at an address of the invite", "addr", p2p.FormatAddr(addr), "err", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-n.ready:
+			return
+		case <-n.loop.stop:
+			return
 		}
 	}
-	if err == nil && len(known) < maxKnown {
-		err = n.home.write(knownFile, known)
+}
+
+// lastPause bounds the pause before the addresses of invites are tried again.
+const lastPause = 30 * time.Second
+
+// invited are the addresses of invites that the folder keeps, and of the one given
+// now, which it keeps from now on.
+func (n *Node) invited() (addrs []string) {
+	known, err := n.home.read(knownFile)
+	if n.search != nil {
+		for _, addr := range n.search.Addrs {
+			if text := p2p.FormatAddr(addr); !slices.Contains(strings.Fields(string(known)), text) {
+				known = append(known, text+"\n"...)
+			}
+		}
+		if err == nil && len(known) < maxKnown {
+			err = n.home.write(knownFile, known)
+		}
 	}
 	if err != nil {
 		n.cfg.Log.Warn("addresses of the invite not kept", "err", err)
 	}
+	for _, text := range strings.Fields(string(known)) {
+		if addr, err := p2p.ParseAddr(text); err == nil {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+// identify asks who is at an address: another member of this node's pool.
+func (n *Node) identify(addr string) (*id.Handle, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.JoinTimeout)
 	defer cancel()
-	for _, addr := range v.Addrs {
-		b, key, err := n.tr.Ask(ctx, &id.Handle{Addrs: []string{addr}}, ident.EncodeQuestion(ident.Identify{}))
-		if err == nil {
-			_, err = v.ParseIdentity(b, key, n.cfg.Wall())
-		}
-		if err == nil {
-			return
-		}
-		n.cfg.Log.Info("no member at an address of the invite", "addr", p2p.FormatAddr(addr), "err", err)
+	h := &id.Handle{Addrs: []string{addr}}
+	b, key, err := n.tr.Ask(ctx, h, ident.EncodeQuestion(ident.Identify{}))
+	if err != nil {
+		return nil, err
 	}
+	who, err := ident.ParseIdentity(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := who.Chain.Verify(n.who.pool, n.cfg.Wall()); err != nil {
+		return nil, err
+	}
+	switch who.Chain.Leaf().Node {
+	case n.who.node.Public():
+		return nil, errSelf
+	case key:
+		h.Key, h.GUID = key, ident.GUIDOf(key)
+		return h, nil
+	}
+	return nil, ident.ErrNotMember
 }
+
+var errSelf = errors.New("this is the node itself")
 
 // maxKnown bounds the file of addresses from invites, in bytes.
 const maxKnown = 64 << 10
@@ -159,7 +214,7 @@ func (n *Node) askToJoin(ctx context.Context, v *ident.Invite, q *ident.JoinRequ
 		return nil, err
 	}
 	if who.Chain.Leaf().Node == n.who.node.Public() {
-		return nil, errors.New("this is the node itself")
+		return nil, errSelf
 	}
 	to.Key, to.GUID = key, ident.GUIDOf(key)
 	b, proved, err := n.tr.Ask(ctx, to, ident.EncodeQuestion(q))

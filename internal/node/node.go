@@ -280,13 +280,15 @@ func (n *Node) openMachine() error {
 	n.tasks.Go(n.watchStore)
 	n.tasks.Go(n.renewing)
 	n.tasks.Go(n.asking)
-	if n.search != nil {
-		n.tasks.Go(n.revisit)
-	}
 	seeds, only := n.seeds, n.creator
 	if seeds == nil && !only {
 		seeds, only = others(members, n.GUID())
 	}
+	lost := only && !n.home.has(rosterFile) && n.home.has(knownFile)
+	if lost || n.search != nil {
+		n.tasks.Go(n.seek)
+	}
+	only = only && !lost // who has joined by an invite is not the pool, whatever it has forgotten
 	return n.loop.do(func(now machine.Time, wall int64, out []machine.Effect) []machine.Effect {
 		return n.stack.Start(now, wall, seeds, table, only, out)
 	})

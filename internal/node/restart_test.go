@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"os"
 	"testing"
 	"time"
@@ -47,4 +49,39 @@ func TestAllTablesLost(t *testing.T) {
 			t.Fatalf("member %d: %v", i, err)
 		}
 	}
+}
+
+// TestRosterLost: a member that remembers nobody does not take itself for the pool,
+// and promise on one copy: it waits for one of those by whose invite it came.
+func TestRosterLost(t *testing.T) {
+	ctx := minute(t)
+	p := startPool(t, 2)
+	first, lost := p.nodes[0].cfg, p.nodes[1].cfg
+	p.until(ctx, "the port to stay on", func() bool { return p.nodes[0].home.has(portFile) })
+	for _, n := range p.nodes {
+		n.Close()
+	}
+	for _, name := range []string{rosterFile, tableFile} {
+		if err := os.Remove(p.nodes[1].home.path(name)); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	n, err := Open(ctx, lost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.nodes[1] = n
+	brief, cancel := context.WithTimeout(ctx, 2*time.Second) // it would be ready at once
+	defer cancel()
+	if err := n.Ready(brief); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("alone: %v", err)
+	}
+	p.reopen(ctx, 0, first)
+	if err := n.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p.until(ctx, "both to know of both", func() bool {
+		v, err := n.View()
+		return err == nil && v.Members == 2
+	})
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,9 @@ func copyIdentity(t *testing.T, from, to string) {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(from, f.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // was being written
+		}
 		if err == nil {
 			err = os.WriteFile(filepath.Join(to, f.Name()), b, 0o600)
 		}
@@ -77,8 +81,10 @@ func TestTwinWithin(t *testing.T) {
 	twin.Dir = filepath.Join(t.TempDir(), "copy")
 	p.until(ctx, "a table to find the others by", func() bool { return first.home.has(rosterFile) })
 	copyIdentity(t, first.cfg.Dir, twin.Dir)
-	if err := os.Remove(filepath.Join(twin.Dir, rosterFile)); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{rosterFile, tableFile} {
+		if err := os.Remove(filepath.Join(twin.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
 	}
 	later := binary.BigEndian.AppendUint32(nil, readEpoch(t, twin.Dir)+5)
 	if err := os.WriteFile(filepath.Join(twin.Dir, epochFile), later, 0o600); err != nil {
