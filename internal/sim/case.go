@@ -54,11 +54,12 @@ func (c Case) Encode() ([]byte, error) {
 }
 
 func (c *Case) validate() error {
-	if _, err := ScenarioByName(c.Scenario); err != nil {
+	sc, err := ScenarioByName(c.Scenario)
+	if err != nil || c.Only == nil {
 		return err
 	}
-	if c.Only == nil {
-		return nil
+	if sc.Whole {
+		return errWhole(sc.Name)
 	}
 	s := c.Only
 	rises := func(ns []int) bool {
@@ -83,6 +84,10 @@ func (c *Case) validate() error {
 		}
 	}
 	return nil
+}
+
+func errWhole(scenario string) error {
+	return fmt.Errorf("%s measures its whole run: no part of it can be left out", scenario)
 }
 
 // Run runs c, or the whole of it with so many seeds from its own on if seeds is

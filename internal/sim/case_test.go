@@ -30,6 +30,7 @@ func TestCaseFile(t *testing.T) {
 		`{"scenario":"dht-churn","seed":1} {}`,
 		`{"scenario":"dht-churn","seed":1,"only":{}}`,
 		`{"scenario":"dht-churn","seed":1,"only":{"finding":"ack","nodes":[0]}}`,
+		`{"scenario":"dht-fill","seed":1,"only":{"finding":"ack","nodes":[1]}}`,
 		`{"scenario":"dht-churn","seed":1,"only":{"finding":"ack","nodes":[1,3,3]}}`,
 		`{"scenario":"dht-churn","seed":1,"only":{"finding":"ack","operations":[2,1]}}`,
 		`{"scenario":"dht-churn","seed":1,"only":{"finding":"ack","until_ms":-1}}`,

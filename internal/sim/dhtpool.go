@@ -26,6 +26,7 @@ type simPool struct {
 	pool   *ident.Pool
 	id     [32]byte
 	pastry pastry.Config
+	dht    dht.Config // preset
 	bugs   dht.Bugs
 	keys   []ident.Key // by Ref
 	chains []ident.Chain
@@ -36,7 +37,7 @@ type simPool struct {
 func newSimPool(r *dhtRun) (*simPool, error) {
 	p := &simPool{
 		run: r, root: ident.KeyFromSeed(blake3.Sum256([]byte("root of a simulated pool"))),
-		pastry: pastry.Sim(), keys: make([]ident.Key, 1), chains: make([]ident.Chain, 1), saved: make([][]byte, 1),
+		pastry: pastry.Sim(), dht: dht.Sim(), keys: make([]ident.Key, 1), chains: make([]ident.Chain, 1), saved: make([][]byte, 1),
 		out: make(map[id.GUID]bool),
 	}
 	var err error
@@ -120,7 +121,7 @@ func (p *simPool) make(n Ref, h *id.Handle) (*poolNode, error) {
 			return nil, err
 		}
 	}
-	c := dht.Sim()
+	c := p.dht
 	if p.run.cfg.Young {
 		c.Elder = 365 * 24 * machine.Hour
 	}

@@ -36,6 +36,7 @@ type Scenario struct {
 	Name  string
 	About string
 	Run   func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error)
+	Whole bool // its run has no parts that could be left out: it does not shrink
 }
 
 // Scenarios lists all scenarios.
@@ -62,6 +63,9 @@ func Scenarios() []Scenario {
 		dhtScenario("dht-churn", "crashes, joins, leaves, lost disks", []string{"loss", "crash", "crashstep", "join", "leave", "kill", "amnesia"}),
 		dhtScenario("dht-partition", "partitions of both kinds, freezes, clocks", []string{"loss", "partition", "oneway", "freeze", "skew", "jump", "drift"}),
 		dhtScenario("dht-disk", "slow, torn, failing, full and rotting disks", []string{"diskslow", "fsync", "torn", "full", "bitrot", "crash"}),
+		measuringScenario("dht-fill", "64 unequal disks filled to one and a half times their room: how full they get", RunFill),
+		measuringScenario("dht-repair", "40 nodes, 36 h of absences and dead disks, twice: bytes of lazy and of eager repair", RunRepair),
+		measuringScenario("dht-wan", "100 nodes on a sphere: what a block takes after Locate", RunWAN),
 	}
 }
 
@@ -104,7 +108,7 @@ func commitFlag() string {
 }
 
 func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
-	return Scenario{name, about, func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
+	return Scenario{Name: name, About: about, Run: func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
 		c := DefaultOverlay()
 		change(&c)
 		c.Seed, c.Encode, c.Bugs, c.Log, c.Only = seed, o.Encode, o.Bugs, o.Log, o.only
@@ -121,7 +125,7 @@ func overlayScenario(name, about string, change func(*OverlayConfig)) Scenario {
 }
 
 func dhtScenario(name, about string, faults []string) Scenario {
-	return Scenario{name, about, func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
+	return Scenario{Name: name, About: about, Run: func(ctx context.Context, seed uint64, o Options, progress func(Progress)) (Report, error) {
 		c := DefaultDHT()
 		c.Seed, c.Faults, c.Encode, c.Bugs, c.Log, c.Only = seed, faults, o.Encode, o.Bugs, o.Log, o.only
 		if o.NodeHours > 0 {

@@ -27,7 +27,8 @@ type setChecker struct {
 	order  []*blockModel // by first put
 	w, k   int
 
-	fail func(kind, what string)
+	fail  func(kind, what string)
+	moved func(b *blockModel, by int) // if set: a copy came (1) or went (−1)
 
 	Acked, Removes int64 // acknowledged puts and removes
 }
@@ -147,14 +148,24 @@ func (s *setChecker) onDisk(n Ref, g id.GUID, has, injected bool) {
 	if b == nil {
 		return
 	}
+	if b.disks[n] == has {
+		return
+	}
 	if has {
 		b.disks[n] = true
+	} else {
+		delete(b.disks, n)
+	}
+	if s.moved != nil {
+		by := 1
+		if !has {
+			by = -1
+		}
+		s.moved(b, by)
+	}
+	if has {
 		return
 	}
-	if !b.disks[n] {
-		return
-	}
-	delete(b.disks, n)
 	if !injected && b.must() && len(b.disks) < s.w {
 		s.fail("copy dropped", fmt.Sprintf("the pool deleted a copy of %s, which leaves %d of W = %d", g.Short(), len(b.disks), s.w))
 	}

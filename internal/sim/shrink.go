@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -66,6 +67,9 @@ type shrinker struct {
 // and Hildebrandt, 2002). Each try is a run. When ctx ends early the result is
 // the smallest that was found until then, and marked so.
 func Shrink(ctx context.Context, c Case, progress func(Progress)) (*Shrunk, error) {
+	if sc, err := ScenarioByName(c.Scenario); err != nil || sc.Whole {
+		return nil, cmp.Or(err, errWhole(c.Scenario))
+	}
 	s := &shrinker{ctx: ctx, progress: progress, began: time.Now(), c: c}
 	r, err := c.Run(ctx, 1, progress)
 	if err != nil {
