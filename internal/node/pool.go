@@ -113,7 +113,8 @@ func (n *Node) MayRevoke() error {
 	return nil
 }
 
-// Revoke throws a member out of the pool, for ever under its key.
+// Revoke throws a member out of the pool, for ever under its key. That is on the
+// disk when it returns.
 func (n *Node) Revoke(target id.GUID, reason string) error {
 	var nonce [16]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
@@ -126,7 +127,7 @@ func (n *Node) Revoke(target id.GUID, reason string) error {
 	if !n.who.root.IsZero() {
 		key, chain = n.who.root, nil
 	}
-	return n.withRoster(func(r *roster.Roster) error {
+	err := n.withRoster(func(r *roster.Roster) error {
 		entry, err := r.Revoke(key, chain, target, reason, n.cfg.Wall(), nonce)
 		if err != nil {
 			return err
@@ -134,6 +135,23 @@ func (n *Node) Revoke(target id.GUID, reason string) error {
 		_, err = r.Add(entry)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	if err := n.keepRoster(); err != nil {
+		return fmt.Errorf("%s is revoked and the members here now are told, but it is not on this node's disk, and may be forgotten when all that were told stop: %w", target.Short(), err)
+	}
+	return nil
+}
+
+// keepRoster waits until the roster of now is on the disk.
+func (n *Node) keepRoster() error {
+	// The effects of a call are performed before the next one runs.
+	err := n.loop.do(func(_ machine.Time, _ int64, out []machine.Effect) []machine.Effect { return out })
+	if err != nil {
+		return err
+	}
+	return n.saver.flush(rosterFile)
 }
 
 // Leave hands the ring over and signs off for good. The blocks have been handed
