@@ -36,7 +36,8 @@ func (a *app) simCmd() *cobra.Command {
 Sim runs the protocols' own code, as nodes run it, in virtual time: any seed
 gives the same run on every machine, down to the trace hash that it prints.
 Checkers watch all of it; exit code 1 means that one found something, and the
-command that replays the run is printed.
+command that replays the run is printed. A run that --timeout cuts short ends
+with 4.
 
 --shrink then looks for a small part of that run in which the same checker
 still finds something: it takes away nodes, client operations, faults and time,
@@ -249,7 +250,7 @@ book.`,
 }
 
 // report prints and saves what a simulation found; a checker's finding ends
-// with 1.
+// with 1, a run that was not done in time with 4: it proves nothing yet.
 func (a *app) report(cmd *cobra.Command, name string, r sim.Report) error {
 	if err := a.show(r, r.Print); err != nil {
 		return err
@@ -259,8 +260,11 @@ func (a *app) report(cmd *cobra.Command, name string, r sim.Report) error {
 			return wrong("--out: %w", err)
 		}
 	}
-	if !r.OK() {
+	switch {
+	case !r.OK():
 		return exitError{api.ExitFailure}
+	case r.Stopped():
+		return exitError{api.ExitUnavailable}
 	}
 	return nil
 }

@@ -100,3 +100,29 @@ func TestListenEndsEarly(t *testing.T) {
 		t.Fatalf("ended %d times, %d entries looked at", len(enough), asked)
 	}
 }
+
+// FuzzSighted: whatever the local network tells, only addresses near this node are
+// kept, four a peer.
+func FuzzSighted(f *testing.F) {
+	b := transporttest.NewHost("lagoon", 2)
+	pid, err := peerOf(b.Handle().Key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(mdnsText + "/ip4/192.168.7.1/tcp/1/p2p/" + pid.String())
+	f.Add(mdnsText + "/ip6/fe80::1/udp/1/quic-v1/p2p/" + pid.String())
+	f.Add(mdnsText + "/ip4/8.8.8.8/tcp/1/p2p/" + pid.String() + "/p2p-circuit")
+	tr := Transport{reach: newReach(false, nil)}
+	tr.reach.interfaces = func() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("192.168.7.7/24")} }
+	f.Fuzz(func(t *testing.T, text string) {
+		tr.seen = sightings{}
+		tr.sighted([]string{text, text + "0", text}, anyone)
+		for key, s := range tr.seen.seen {
+			for _, m := range s.addrs {
+				if len(s.addrs) > 2 || !tr.reach.near(m) {
+					t.Errorf("%x at %v", key, s.addrs)
+				}
+			}
+		}
+	})
+}
