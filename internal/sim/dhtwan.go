@@ -16,9 +16,9 @@ const (
 	wanTargetP95 = 1.5
 )
 
-// wanBlock is the size of the blocks: DHash++'s. One packet's worth of time in
-// Topology.base; blocks above 32 KiB take a round trip more there, whoever
-// sends them.
+// wanBlock is the size of the blocks: DHash++'s. In the simulated network it
+// takes no longer than a small message; one above 32 KiB takes half a round trip
+// more, whoever sends it.
 const wanBlock = 8 << 10
 
 // WANResult is how long blocks take to come in a wide network.

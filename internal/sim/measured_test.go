@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -91,6 +92,9 @@ func TestMeasuredSeeds(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	rs := &Runs{Runs: []Report{r, r}}
+	if b, err := json.Marshal(rs); err != nil || !strings.HasPrefix(string(b), `{"runs":[{"scenario":"dht-repair","seed":3,"partial":true,`) {
+		t.Errorf("%s, %v", b, err)
+	}
 	var b strings.Builder
 	rs.Print(&b)
 	if !rs.Stopped() || rs.OK() != r.OK() || strings.Count(b.String(), "PARTIAL") != 2 {
