@@ -127,9 +127,17 @@ func (n *Node) point(e *entry, p *peer) {
 }
 
 // pointsAt reports whether e's bytes are with a node that is here now and to
-// which this one diverted them, unless it has said since that it has lost them.
+// which this one diverted them, unless it has said since that it has lost them, or
+// has come into the set: there its copy counts as its own.
 func (n *Node) pointsAt(e *entry) bool {
-	return e.flags&flagDiverted != 0 && e.x.pointed&e.holders&n.live != 0
+	if e.flags&flagDiverted == 0 {
+		return false
+	}
+	at := e.x.pointed & e.holders & n.live
+	if a := n.arcOf(e.guid); at != 0 && a != nil {
+		at &^= a.mask
+	}
+	return at != 0
 }
 
 func pointerOp(g id.GUID, h *id.Handle) store.Op {

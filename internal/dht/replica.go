@@ -231,6 +231,12 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 	}
 
 	here := e != nil && (e.have() || n.pointsAt(e))
+	if role == RoleDiverted && len(block) > 0 && here && e.flags&flagBad == 0 {
+		// Two members of the set that divert to one node would count as two for one
+		// copy: who asks second finds another host.
+		f(merged{no: codeBusy})
+		return
+	}
 	var ended uint64
 	added := 0
 	for i := range certs {

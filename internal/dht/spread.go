@@ -224,6 +224,11 @@ func (s *spread) acked(t *target, rs []Receipt) {
 		return
 	}
 	t.done = true
+	if s.twice(rs) {
+		s.standIn()
+		s.check()
+		return
+	}
 	s.acks++
 	s.anchored = s.anchored || slices.Contains(s.anchor, t.p.h.GUID)
 	if !s.answered {
@@ -234,6 +239,12 @@ func (s *spread) acked(t *target, rs []Receipt) {
 		s.atW()
 	}
 	s.check()
+}
+
+// twice reports whether a node that has acknowledged does so again: a member has
+// diverted its copy to one that came into the set since. That is one copy.
+func (s *spread) twice(rs []Receipt) bool {
+	return len(rs) > 0 && slices.ContainsFunc(s.receipts, func(r Receipt) bool { return r.Node == rs[0].Node })
 }
 
 // refused: t will not have it, and says why.

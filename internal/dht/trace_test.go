@@ -275,6 +275,48 @@ func testDivertedCopyLost(t *testing.T, returns bool) {
 	}
 }
 
+// TestDivertedApart: two members of the set that are full do not divert to one
+// node, which would be one copy for two.
+func TestDivertedApart(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(8)
+	b := block(31, 50_000)
+	for _, full := range w.set(b)[1:] {
+		full.limit = 100_000
+	}
+	w.put(w.outsider(b), b)
+	w.run(2 * machine.Second)
+	if n := len(w.holders(b)); n != 3 {
+		t.Errorf("%d copies", n)
+	}
+}
+
+// TestDivertedToTheSet: when the host of a diverted copy comes into the set, it and
+// the member that points at it are one copy, and acknowledge as one.
+func TestDivertedToTheSet(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(8)
+	b := block(31, 50_000)
+	set := w.set(b)
+	set[1].limit = 100_000
+	w.put(w.outsider(b), b)
+	w.run(2 * machine.Second)
+	hs := w.holders(b)
+	host := hs[slices.IndexFunc(hs, func(x *tnodeT) bool { return !slices.Contains(set, x) })]
+	third := w.nodes[slices.IndexFunc(w.nodes, func(x *tnodeT) bool { return x != host && !slices.Contains(set, x) })]
+	third.limit = 100_000
+	for _, x := range w.nodes {
+		if x != set[1] && x != host && x != third {
+			w.kill(x)
+		}
+	}
+	w.run(10 * machine.Second)
+	r, err := w.do(host, w.putCmd(b, 2))
+	if err == nil {
+		t.Errorf("acknowledged by %d members, held by %d", len(r.(PutDone).Receipts), w.liveCopies(b))
+	}
+}
+
 // One node of the set is too full: it diverts its copy to a neighbour outside,
 // keeps a pointer, and candidate k+1 has a second one. The block is read
 // through the pointer, survives restarts, and a remove reaches the copy.

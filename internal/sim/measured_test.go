@@ -67,7 +67,7 @@ func TestMeasuredReplay(t *testing.T) {
 	if a.TraceHash[0] != b.TraceHash[0] {
 		t.Error("one seed, two hashes")
 	}
-	if a.Lost > 0 || a.AckedPuts < 2000 || a.AtLimit.Used < 70 || a.AtLimit.Used > 100.5 || a.Waste > 5 {
+	if !a.Passed || a.Lost > 0 || a.AckedPuts < 2000 || a.AtLimit.Used < 70 || a.AtLimit.Used > 100.5 || a.Waste > 5 {
 		t.Errorf("%d of %d blocks lost; %+v", a.Lost, a.AckedPuts, a.AtLimit)
 	}
 }
