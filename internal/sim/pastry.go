@@ -23,6 +23,7 @@ func newNodeMaker(cfg *OverlayConfig) (*nodeMaker, error) {
 		return nil, err
 	}
 	pc.LeafSetOnly, pc.TraceHops = cfg.LeafOnly, cfg.Log != nil
+	pc.NoSave = true // a node of this workload that has ended is never started again
 	if cfg.Leaves > 0 {
 		pc.LeafSet = cfg.Leaves
 	}

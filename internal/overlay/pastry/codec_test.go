@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -201,6 +202,26 @@ func FuzzDecodeSaved(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestNoSave: who wants no tables gets none, and nothing else changes.
+func TestNoSave(t *testing.T) {
+	run := func(no bool) *pool {
+		cfg := LAN()
+		cfg.NoSave = no
+		p := newPool(t, cfg)
+		first := p.start(handle(guidN(0), 1), nil)
+		p.start(handle(guidN(1), 1), first.Self())
+		p.net.Run(3 * machine.Minute)
+		return p
+	}
+	with, without := run(false), run(true)
+	if len(with.saved) != 2 || len(without.saved) != 0 {
+		t.Errorf("%d and %d nodes have saved", len(with.saved), len(without.saved))
+	}
+	if len(with.log) < 3 || !slices.Equal(with.log, without.log) {
+		t.Errorf("histories differ:\n%s\n%s", strings.Join(with.log, "\n"), strings.Join(without.log, "\n"))
+	}
 }
 
 func TestDamagedSaveIsIgnored(t *testing.T) {

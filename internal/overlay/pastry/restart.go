@@ -109,6 +109,9 @@ func (n *Node) save() {
 		return
 	}
 	n.changed, n.saved, n.everSaved = false, n.now, true
+	if n.cfg.NoSave {
+		return
+	}
 	t := savedTable{pool: n.cfg.Pool, n: uint64(n.estimate), widths: []byte{id.DigitBits}}
 	others := 0
 	for r := 1; r < len(n.peers.list) && len(t.nodes) < maxSaved; r++ {
