@@ -27,10 +27,12 @@ type sentNonce struct {
 
 func (n *Node) link(r uint32) *link {
 	p := n.peer(r)
-	if p.link == nil {
-		p.link = new(link)
+	if l := p.work().link; l != nil {
+		return l
 	}
-	return p.link
+	l := new(link)
+	p.begin().link = l
+	return l
 }
 
 // active reports whether this node's arc saw owned traffic lately.
@@ -434,8 +436,8 @@ func (n *Node) neighboursChanged(joiner uint32) {
 // that it may grant to the node now between us.
 func (n *Node) returnLease(s ring.Side) {
 	h := n.ledger.Drop(s)
-	r, ok := n.peers.byGUID[h.Peer]
-	if !ok || h.Until <= n.now || n.peer(r).flags&(fFailed|fForgotten) != 0 {
+	r := n.peers.find(h.Peer)
+	if r == 0 || h.Until <= n.now || n.peer(r).flags&(fFailed|fForgotten) != 0 {
 		return
 	}
 	n.send(r, &Beat{n.beatBody(r, backFlag(s))})

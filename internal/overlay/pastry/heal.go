@@ -55,18 +55,18 @@ func (n *Node) look() {
 	}
 	var failed, other uint32
 	nf, no := 0, 0
-	for r := 1; r < len(n.peers.list); r++ {
-		p := &n.peers.list[r]
+	for r := uint32(1); r < n.peers.end(); r++ {
+		p := n.peer(r)
 		if p.h == nil || p.flags&(fLeaf|fForgotten|fLeft) != 0 {
 			continue
 		}
 		if p.flags&fFailed != 0 {
 			if nf++; n.rnd.IntN(nf) == 0 {
-				failed = uint32(r)
+				failed = r
 			}
 		} else if p.flags&fSuspect == 0 {
 			if no++; n.rnd.IntN(no) == 0 {
-				other = uint32(r)
+				other = r
 			}
 		}
 	}

@@ -99,16 +99,16 @@ func (n *Node) joinAttempt() {
 	for range min(maxContacts, len(j.contacts)) {
 		r := j.contacts[j.next%len(j.contacts)]
 		j.next++
-		if p := n.peer(r); p.flags&fForgotten == 0 && p.ping == nil {
+		if p := n.peer(r); p.flags&fForgotten == 0 && p.work().ping == nil {
 			n.pingPeer(r)
 		}
 	}
 	// Whoever an earlier attempt made known may know the way when no contact
 	// lives any more.
-	known := len(n.peers.list) - 1
+	known := int(n.peers.end()) - 1
 	for i, asked := 0, 0; i < known && asked < maxContacts; i++ {
 		r := uint32(1 + (j.other+i)%known)
-		if p := n.peer(r); p.h != nil && p.ping == nil && p.flags&(fForgotten|fLeft) == 0 {
+		if p := n.peer(r); p.h != nil && p.work().ping == nil && p.flags&(fForgotten|fLeft) == 0 {
 			n.pingPeer(r)
 			asked++
 		}
@@ -303,7 +303,7 @@ func (n *Node) settle() {
 func (n *Node) askEnds() {
 	for _, s := range ring.Sides {
 		if m, ok := n.leaf.Farthest(s); ok {
-			if p := n.peer(m.Ref); p.ask == nil && (n.now.Sub(p.asked) > n.rto(p) || p.asked == 0) {
+			if p := n.peer(m.Ref); p.work().ask == nil && (n.now.Sub(p.asked) > n.rto(p) || p.asked == 0) {
 				n.ask(m.Ref)
 			}
 		}
@@ -324,12 +324,13 @@ func (n *Node) hurryAsks() {
 		return
 	}
 	limit := 2*slowest + n.cfg.RTOFloor
-	for r := 1; r < len(n.peers.list); r++ {
-		if p := &n.peers.list[r]; p.ask != nil && p.ask.tries < 2 && n.now.Sub(p.ask.last) > limit {
-			p.ask.tries++
-			p.ask.last = n.now
-			n.sendLSProbe(uint32(r), true)
-			n.set(tAsk, uint32(r), n.probeTimeout(p))
+	for r := uint32(1); r < n.peers.end(); r++ {
+		p := n.peer(r)
+		if a := p.work().ask; a != nil && a.tries < 2 && n.now.Sub(a.last) > limit {
+			a.tries++
+			a.last = n.now
+			n.sendLSProbe(r, true)
+			n.set(tAsk, r, n.probeTimeout(p))
 		}
 	}
 }

@@ -126,19 +126,20 @@ func (n *Node) sendLSProbe(r uint32, reply bool) {
 func (n *Node) ask(r uint32) {
 	p := n.peer(r)
 	p.asked = n.now
-	if p.ask != nil {
+	if p.work().ask != nil {
 		return
 	}
 	p.flags &^= fAgain
-	p.ask = &asking{sent: n.now, last: n.now}
+	p.begin().ask = &asking{sent: n.now, last: n.now}
 	n.asks++
 	n.sendLSProbe(r, true)
 	n.set(tAsk, r, n.probeTimeout(p))
 }
 
 func (n *Node) askDone(r uint32) {
-	if p := n.peer(r); p.ask != nil {
-		p.ask = nil
+	if p := n.peer(r); p.work().ask != nil {
+		p.at.ask = nil
+		p.rest()
 		n.asks--
 		n.stop(tAsk, r)
 	}
@@ -146,7 +147,8 @@ func (n *Node) askDone(r uint32) {
 
 func (n *Node) askTimeout(r uint32) {
 	p := n.peer(r)
-	if p.ask == nil {
+	a := p.work().ask
+	if a == nil {
 		again := p.flags&fAgain != 0
 		p.flags &^= fAgain
 		if again && p.flags&(fLeaf|fFailed|fForgotten) == 0 && n.leaf.Wants(p.h.GUID) {
@@ -154,8 +156,8 @@ func (n *Node) askTimeout(r uint32) {
 		}
 		return
 	}
-	if p.ask.tries++; p.ask.tries < 3 {
-		p.ask.last = n.now
+	if a.tries++; a.tries < 3 {
+		a.last = n.now
 		n.sendLSProbe(r, true)
 		n.set(tAsk, r, n.probeTimeout(p))
 		return
@@ -177,10 +179,10 @@ func (n *Node) askTimeout(r uint32) {
 // never believed.
 func (n *Node) candidate(r uint32) {
 	p := n.peer(r)
-	if r == 0 || p.flags&(fLeaf|fQueued|fForgotten) != 0 || p.ask != nil || !n.leaf.Wants(p.h.GUID) {
+	if r == 0 || p.flags&(fLeaf|fQueued|fForgotten) != 0 || p.work().ask != nil || !n.leaf.Wants(p.h.GUID) {
 		return
 	}
-	if p.flags&fLeft != 0 && p.claimed == nil {
+	if p.flags&fLeft != 0 && p.work().claimed == nil {
 		return
 	}
 	if n.cfg.Bugs.TrustLeafSets && p.flags&fLeft == 0 {
@@ -245,8 +247,10 @@ func (n *Node) rumour(f Ref) (fetch bool) {
 		}
 		return false
 	}
-	if f.Epoch > p.h.Epoch && (p.claimed == nil || p.claimed.Epoch < f.Epoch) {
-		return n.leaf.Wants(p.h.GUID)
+	if f.Epoch > p.h.Epoch {
+		if c := p.work().claimed; c == nil || c.Epoch < f.Epoch {
+			return n.leaf.Wants(p.h.GUID)
+		}
 	}
 	n.candidate(r)
 	return false
@@ -259,9 +263,9 @@ func (n *Node) onLSProbe(r uint32, m *LSProbe) {
 	if !m.Ready {
 		p.asked = n.now // no need to ask
 	}
-	if p.ask != nil {
-		if p.ask.tries == 0 {
-			p.rtt.Sample(n.now.Sub(p.ask.sent))
+	if a := p.work().ask; a != nil {
+		if a.tries == 0 {
+			p.rtt.Sample(n.now.Sub(a.sent))
 		}
 		n.askDone(r)
 	}
@@ -458,7 +462,7 @@ func (n *Node) stranger(r uint32) {
 		n.table.offer(r, n)
 		return
 	}
-	if n.state == Ready && p.ask == nil && n.leaf.Wants(p.h.GUID) && (p.asked == 0 || n.now.Sub(p.asked) > n.cfg.ExchangeNear) {
+	if n.state == Ready && p.work().ask == nil && n.leaf.Wants(p.h.GUID) && (p.asked == 0 || n.now.Sub(p.asked) > n.cfg.ExchangeNear) {
 		p.asked = n.now
 		n.candidate(r)
 	}

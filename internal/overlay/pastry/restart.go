@@ -114,8 +114,8 @@ func (n *Node) save() {
 	}
 	t := savedTable{pool: n.cfg.Pool, n: uint64(n.estimate), widths: []byte{id.DigitBits}}
 	others := 0
-	for r := 1; r < len(n.peers.list) && len(t.nodes) < maxSaved; r++ {
-		p := &n.peers.list[r]
+	for r := uint32(1); r < n.peers.end() && len(t.nodes) < maxSaved; r++ {
+		p := n.peer(r)
 		if p.h == nil || p.flags&(fForgotten|fLeft) != 0 || p.heardSec == 0 {
 			continue
 		}

@@ -200,8 +200,8 @@ func naive(t *rapid.T, n *Node, key id.GUID, next *id.Handle, rule kbr.Rule) {
 	}
 	p := id.CommonDigits(n.me, key)
 	inSlot, rare := false, n.me
-	for r := 1; r < len(n.peers.list); r++ {
-		q := &n.peers.list[r]
+	for r := uint32(1); r < n.peers.end(); r++ {
+		q := n.peer(r)
 		if q.flags&(fLeaf|fTable) == 0 {
 			continue
 		}
