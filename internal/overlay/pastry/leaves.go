@@ -93,13 +93,15 @@ func (n *Node) isNear(g id.GUID) bool {
 // are shared by all messages sent until the leaf set changes.
 func (n *Node) refs() (left, right []Ref) {
 	if n.lsLeft == nil {
-		n.lsLeft, n.lsRight = []Ref{}, []Ref{}
+		both := make([]Ref, 0, n.leaf.Count(ring.Left)+n.leaf.Count(ring.Right))
 		for i := range n.leaf.Count(ring.Left) {
-			n.lsLeft = append(n.lsLeft, refOf(n.peer(n.leaf.At(ring.Left, i).Ref).h))
+			both = append(both, refOf(n.peer(n.leaf.At(ring.Left, i).Ref).h))
 		}
 		for i := range n.leaf.Count(ring.Right) {
-			n.lsRight = append(n.lsRight, refOf(n.peer(n.leaf.At(ring.Right, i).Ref).h))
+			both = append(both, refOf(n.peer(n.leaf.At(ring.Right, i).Ref).h))
 		}
+		l := n.leaf.Count(ring.Left)
+		n.lsLeft, n.lsRight = both[:l:l], both[l:]
 	}
 	return n.lsLeft, n.lsRight
 }
@@ -228,6 +230,9 @@ func (n *Node) rumour(f Ref) (fetch bool) {
 		}
 		return false
 	}
+	if n.leaf.Beyond(f.Prefix) || n.isLeaf(f) {
+		return false // nothing below would come of it, and most are such
+	}
 	r, known := n.resolve(f)
 	if !known {
 		var g id.GUID
@@ -254,6 +259,19 @@ func (n *Node) rumour(f Ref) (fetch bool) {
 	}
 	n.candidate(r)
 	return false
+}
+
+// isLeaf reports whether f is in the leaf set, in this boot. It may not see so
+// before refs has been called.
+func (n *Node) isLeaf(f Ref) bool {
+	i, ok := n.leaf.ByPrefix(f.Prefix)
+	switch {
+	case !ok || n.lsLeft == nil:
+		return false
+	case i < len(n.lsRight):
+		return n.lsRight[i] == f
+	}
+	return n.lsLeft[n.leaf.Len()-1-i] == f
 }
 
 // onLSProbe takes another's leaf set and its list of the dead.
