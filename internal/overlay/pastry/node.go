@@ -34,7 +34,8 @@ type timer struct {
 	of   uint32
 }
 
-type timerKind uint8
+// timerKind is as wide as timer.of, so that keys are compared as one word.
+type timerKind uint32
 
 const (
 	tAcks     timerKind = iota // send gathered acks
