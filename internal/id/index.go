@@ -83,16 +83,31 @@ func (x *Index) Add(number uint32, in Indexed) {
 		panic("id: number out of an index's range")
 	}
 	if 4*(x.n+1) > 3*len(x.slots) {
-		old := x.slots
-		x.slots = make([]uint32, max(16, 2*len(old)))
-		for _, s := range old {
-			if s != 0 {
-				x.put(s&(MaxIndexed-1), in)
-			}
-		}
+		x.resize(max(16, 2*len(x.slots)), in)
 	}
 	x.put(number, in)
 	x.n++
+}
+
+func (x *Index) resize(slots int, in Indexed) {
+	old := x.slots
+	x.slots = make([]uint32, slots)
+	for _, s := range old {
+		if s != 0 {
+			x.put(s&(MaxIndexed-1), in)
+		}
+	}
+}
+
+// Fit gives back memory when most numbers have been removed.
+func (x *Index) Fit(in Indexed) {
+	n := len(x.slots)
+	for n > 16 && 3*x.n < n {
+		n /= 2
+	}
+	if n < len(x.slots) {
+		x.resize(n, in)
+	}
 }
 
 func (x *Index) put(number uint32, in Indexed) {

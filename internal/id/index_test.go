@@ -37,6 +37,7 @@ func TestIndexIsAMap(t *testing.T) {
 				x.Remove(n, in)
 				delete(model, g)
 				x.Remove(n, in) // out already
+				x.Fit(in)
 			}
 			g = some()
 			if got := x.Find(&g, in); got != model[g] || x.Len() != len(model) {

@@ -110,6 +110,9 @@ func (t *Timers[K]) remove(i int) {
 	t.heap[i] = t.heap[last]
 	t.heap[last] = timer[K]{}
 	t.heap = t.heap[:last]
+	if cap(t.heap) > few && last < few/4 {
+		t.heap = append(make([]timer[K], 0, few/2), t.heap...) // there were many once
+	}
 	if i < last {
 		if !t.up(i) {
 			t.down(i)

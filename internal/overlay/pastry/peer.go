@@ -3,6 +3,7 @@ package pastry
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
 
 	"atoll.example/atoll/internal/id"
@@ -33,10 +34,11 @@ type peer struct {
 	at       *work
 	rtt      ring.RTT
 	heard    machine.Time
-	heardSec int64        // wall clock, s, for the saved table
 	failedAt machine.Time // meaningful with fFailed
 	asked    machine.Time // last LSProbe sent to learn whether it fits; 0 never
-	pins     int32        // flights, proofs and other users that hold the reference
+	ref      uint32
+	heardSec uint32 // wall clock, s, for the saved table
+	pins     int32  // flights, proofs and other users that hold the reference
 	flags    uint16
 	rounds   uint8 // of LSProbes without answer
 	fetches  uint8 // of HandlesReqs without answer
@@ -83,19 +85,34 @@ func (p *peer) endProof() {
 // to us are members, and as many as there are.
 const maxPeers = 8192
 
+// peers keeps the peers of a node, without a gap between them: a joiner meets
+// two or three times as many as it will keep. References stay what they are.
 type peers struct {
-	list  []peer
-	free  []uint32
+	list  []peer   // the first is nobody, and always zero
+	place []uint32 // of a reference in list; with freeRef, it is free and the next such follows
+	free  uint32   // reference freed last, 0: none
 	index id.Index
 }
 
-func newPeers() peers { return peers{list: make([]peer, 1, 32)} }
+const freeRef = 1 << 31
+
+func newPeers() peers { return peers{list: make([]peer, 1, 32), place: make([]uint32, 1, 32)} }
 
 // end is above all references.
-func (p *peers) end() uint32 { return uint32(len(p.list)) }
+func (p *peers) end() uint32 { return uint32(len(p.place)) }
+
+// at returns r's peer, nobody if r is free. The pointer is good until a peer is
+// added or removed.
+func (p *peers) at(r uint32) *peer {
+	i := p.place[r]
+	if i >= freeRef {
+		i = 0
+	}
+	return &p.list[i]
+}
 
 // GUIDAt makes peers what the index finds GUIDs in.
-func (p *peers) GUIDAt(r uint32) *id.GUID { return &p.list[r].h.GUID }
+func (p *peers) GUIDAt(r uint32) *id.GUID { return &p.at(r).h.GUID }
 
 // find returns the reference of g's node, 0 if it is not known.
 func (p *peers) find(g id.GUID) uint32 { return p.index.Find(&g, p) }
@@ -105,28 +122,48 @@ func prefix(g id.GUID) uint64 { return binary.BigEndian.Uint64(g[:8]) }
 func refOf(h *id.Handle) Ref { return Ref{Prefix: prefix(h.GUID), Epoch: h.Epoch} }
 
 func (p *peers) add(h *id.Handle) uint32 {
-	var r uint32
-	if n := len(p.free); n > 0 {
-		r, p.free = p.free[n-1], p.free[:n-1]
-	} else {
-		if len(p.list) == cap(p.list) { // append would leave half of it empty
-			p.list = append(make([]peer, 0, len(p.list)*5/4), p.list...)
-		}
-		p.list = append(p.list, peer{})
-		r = uint32(len(p.list) - 1)
+	if len(p.list) == cap(p.list) {
+		p.resize(len(p.list) * 5 / 4) // append would leave half of it empty
 	}
-	p.list[r] = peer{h: h}
+	i := uint32(len(p.list))
+	r := p.free
+	if r != 0 {
+		p.free = p.place[r] &^ freeRef
+		p.place[r] = i
+	} else {
+		r = p.end()
+		p.place = append(p.place, i)
+	}
+	p.list = append(p.list, peer{h: h, ref: r})
 	p.index.Add(r, p)
 	return r
 }
 
+// remove forgets r. The last peer of the list takes its place there.
 func (p *peers) remove(r uint32) {
 	p.index.Remove(r, p)
-	p.list[r] = peer{}
-	p.free = append(p.free, r)
+	i, last := p.place[r], len(p.list)-1
+	p.list[i] = p.list[last]
+	p.place[p.list[i].ref] = i
+	p.list[last] = peer{}
+	p.list = p.list[:last]
+	p.place[r], p.free = freeRef|p.free, r
 }
 
-func (n *Node) peer(r uint32) *peer { return &n.peers.list[r] }
+func (p *peers) resize(capacity int) { p.list = append(make([]peer, 0, capacity), p.list...) }
+
+// fit gives back the room of peers that are gone.
+func (p *peers) fit() {
+	if n := len(p.list); cap(p.list) > 32+n*3/2 {
+		p.resize(n * 5 / 4)
+	}
+	p.index.Fit(p)
+	if p.list[0] != (peer{}) {
+		panic("pastry: something is known of nobody")
+	}
+}
+
+func (n *Node) peer(r uint32) *peer { return n.peers.at(r) }
 
 // intern returns the reference of h's node. An unproven newer handle of a
 // known node is kept aside: handles are not signed, so only the node itself
@@ -191,7 +228,7 @@ func (n *Node) hear(h *id.Handle) uint32 {
 		}
 	}
 	p.flags |= fVerified
-	p.heard, p.heardSec, p.rounds = n.now, n.wall/1000, 0
+	p.heard, p.heardSec, p.rounds = n.now, seconds(n.wall/1000), 0
 	w := p.work()
 	if w.claimed != nil && w.claimed.Epoch <= h.Epoch {
 		p.at.claimed = nil
@@ -276,7 +313,11 @@ func (n *Node) sweep() {
 	}
 	cut(live, n.cfg.Remembered)
 	cut(failed, n.cfg.Failed)
+	n.peers.fit()
 }
+
+// seconds is a wall clock's time as peers keep it.
+func seconds(s int64) uint32 { return uint32(min(max(s, 0), math.MaxUint32)) }
 
 // keep holds on to peers named at the start (seeds, the saved table) that were
 // never heard in this life, as long as this node has no leaves.

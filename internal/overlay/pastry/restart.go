@@ -119,7 +119,7 @@ func (n *Node) save() {
 		if p.h == nil || p.flags&(fForgotten|fLeft) != 0 || p.heardSec == 0 {
 			continue
 		}
-		s := savedNode{h: p.h, srtt: p.rtt.Smoothed(), heard: p.heardSec, part: partRemembered}
+		s := savedNode{h: p.h, srtt: p.rtt.Smoothed(), heard: int64(p.heardSec), part: partRemembered}
 		switch {
 		case p.flags&fLeaf != 0:
 			s.part = partLeaf
@@ -162,7 +162,7 @@ func (n *Node) restore(b []byte) int {
 			}
 			count++
 			p := n.peer(r)
-			p.heardSec = s.heard
+			p.heardSec = seconds(s.heard)
 			if s.srtt > 0 {
 				p.rtt.Sample(s.srtt)
 			}

@@ -192,7 +192,7 @@ func (n *Node) Remember(hs []*id.Handle) {
 		}
 		if r := n.intern(h); r != 0 {
 			if p := n.peer(r); p.heardSec == 0 {
-				p.heardSec = max(n.wall/1000, 1)
+				p.heardSec = max(seconds(n.wall/1000), 1)
 			}
 		}
 	}
