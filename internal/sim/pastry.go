@@ -39,7 +39,7 @@ func newNodeMaker(cfg *OverlayConfig) (*nodeMaker, error) {
 	return &nodeMaker{
 		leaf: pc.LeafSet,
 		make: func(h *id.Handle, up kbr.Upcalls) overlayNode {
-			n := pastry.New(pc, h, seed+uint64(h.Epoch))
+			n := pastry.New(&pc, h, seed+uint64(h.Epoch))
 			n.Register(appLookup, up)
 			return n
 		},

@@ -243,7 +243,7 @@ func TestDamagedSaveIsIgnored(t *testing.T) {
 	}
 	other := LAN()
 	other.Pool = [32]byte{9}
-	n := New(other, handle(guidN(50), 1), 1)
+	n := New(&other, handle(guidN(50), 1), 1)
 	n.Start(0, nil, saved, false, nil)
 	if n.peers.index.Len() != 0 {
 		t.Fatal("a table of another pool was taken")
