@@ -33,6 +33,8 @@ type checks struct {
 
 	failures []string
 	perKind  map[string]int
+
+	holdings []holding // of overlaps, to use again
 }
 
 // fail records that a promise was broken: the first few in words, all counted.
@@ -168,7 +170,7 @@ type holding struct {
 // overlaps compares the arcs that all running nodes own now.
 func (c *checks) overlaps() {
 	r := c.run
-	var hs []holding
+	hs := c.holdings[:0]
 	for n := Ref(1); int(n) < len(r.peers); n++ {
 		p := &r.peers[n]
 		if p.node == nil {
@@ -180,6 +182,7 @@ func (c *checks) overlaps() {
 		}
 	}
 	c.leaseLooks += int64(len(hs))
+	c.holdings = hs
 	slices.SortFunc(hs, func(a, b holding) int { return a.arc.Lo.Cmp(b.arc.Lo) })
 	for i, a := range hs {
 		// An arc may cover several that begin in it; in one component the next

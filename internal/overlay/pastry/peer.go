@@ -123,7 +123,7 @@ func refOf(h *id.Handle) Ref { return Ref{Prefix: prefix(h.GUID), Epoch: h.Epoch
 
 func (p *peers) add(h *id.Handle) uint32 {
 	if len(p.list) == cap(p.list) {
-		p.resize(len(p.list) * 5 / 4) // append would leave half of it empty
+		p.resize(len(p.list) * 3 / 2)
 	}
 	i := uint32(len(p.list))
 	r := p.free
@@ -278,7 +278,8 @@ func (n *Node) sweep() {
 		r  uint32
 		at machine.Time
 	}
-	var live, failed []old
+	var buf [2][128]old // what is found seldom is more
+	live, failed := buf[0][:0], buf[1][:0]
 	for r := range n.peers.end() {
 		p := n.peer(r)
 		w := p.work()
