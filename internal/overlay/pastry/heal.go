@@ -31,7 +31,7 @@ func (n *Node) healPeriod() machine.Duration {
 }
 
 func (n *Node) armHeal() {
-	at := n.now.Add(machine.Jitter(n.rnd, n.healPeriod(), 100_000))
+	at := n.now.Add(machine.Jitter(&n.rnd, n.healPeriod(), 100_000))
 	if n.timers.When(timer{tHeal, 0}) > at {
 		n.timers.Set(timer{tHeal, 0}, at)
 	}
@@ -118,7 +118,7 @@ func (n *Node) alone() {
 	}
 	if j.smaller && !j.waited {
 		j.waited = true
-		n.set(tAlone, 0, machine.Jitter(n.rnd, n.cfg.AloneAfter, 250_000))
+		n.set(tAlone, 0, machine.Jitter(&n.rnd, n.cfg.AloneAfter, 250_000))
 		return
 	}
 	n.abandonJoin()

@@ -120,7 +120,7 @@ func (n *Node) joinAttempt() {
 // joinLater arms the next attempt after the back-off, which doubles.
 func (n *Node) joinLater(atLeast machine.Duration) {
 	d := max(n.join.backoff, atLeast)
-	n.set(tJoin, 0, machine.Jitter(n.rnd, d, 300_000))
+	n.set(tJoin, 0, machine.Jitter(&n.rnd, d, 300_000))
 	n.join.backoff = min(2*n.join.backoff, lastBackoff)
 }
 
@@ -406,10 +406,10 @@ func (n *Node) becomeReady() {
 			n.sendBeat(r, false, 0) // they wait for our lease
 		}
 	}
-	n.set(tBeat, 0, machine.Jitter(n.rnd, n.period()/2, 900_000))
+	n.set(tBeat, 0, machine.Jitter(&n.rnd, n.period()/2, 900_000))
 	n.exchangeSoon(n.cfg.ExchangeNear)
-	n.set(tGossip, 0, machine.Jitter(n.rnd, n.gossip, 200_000))
-	n.set(tTable, 0, machine.Jitter(n.rnd, machine.Minute, 300_000))
+	n.set(tGossip, 0, machine.Jitter(&n.rnd, n.gossip, 200_000))
+	n.set(tTable, 0, machine.Jitter(&n.rnd, machine.Minute, 300_000))
 	n.armHeal()
 	for _, m := range n.leaf.All() {
 		if m.Ref != n.nb[0] && m.Ref != n.nb[1] {

@@ -95,7 +95,8 @@ type Node struct {
 	self        *id.Handle
 	soundSince  machine.Time // ready, and not stalled, see mayVouch
 	activeUntil machine.Time
-	rnd         *rand.Rand
+	rnd         rand.Rand // of pcg, here too
+	pcg         rand.PCG
 	grants      uint32 // number of the last lease given
 	asks        int    // LSProbes under way
 	ledger      ring.Ledger
@@ -155,7 +156,7 @@ func New(cfg *Config, self *id.Handle, seed uint64) *Node {
 	}
 	n := &Node{
 		cfg: cfg, self: self, me: self.GUID,
-		rnd:      machine.NewRand(seed, self.GUID, "pastry"),
+		pcg:      *machine.NewPCG(seed, self.GUID, "pastry"),
 		peers:    newPeers(),
 		leaf:     ring.NewLeafSet(self.GUID, cfg.LeafSet, false),
 		table:    table{me: self.GUID},
@@ -166,6 +167,7 @@ func New(cfg *Config, self *id.Handle, seed uint64) *Node {
 		gossip:   cfg.GossipMin,
 		estimate: 1,
 	}
+	n.rnd = *rand.New(&n.pcg)
 	n.flightNo = n.rnd.Uint32()
 	return n
 }
