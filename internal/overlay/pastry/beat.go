@@ -91,13 +91,17 @@ func (n *Node) beatBoth() {
 	}
 }
 
+// setNeighbour makes r the neighbour on side s; 0: there is none.
+func (n *Node) setNeighbour(s ring.Side, r uint32) {
+	n.nb[s], n.nbHandle[s] = r, n.peer(r).h
+}
+
 // held returns until when the lease on side s counts.
 func (n *Node) held(s ring.Side) machine.Time {
-	r := n.nb[s]
-	if r == 0 {
+	h := n.nbHandle[s]
+	if h == nil {
 		return 0
 	}
-	h := n.peer(r).h
 	return n.ledger.HeldUntil(s, h.GUID, h.Epoch)
 }
 
@@ -265,14 +269,14 @@ func (n *Node) grantAt(s ring.Side) machine.Time {
 	if n.cfg.Bugs.GrantEarly {
 		return n.now
 	}
-	return max(n.vouchAt(s), n.lapse(s), n.ledger.BlockedUntil(n.now, s, n.peer(n.nb[s]).h.GUID))
+	return max(n.vouchAt(s), n.lapse(s), n.ledger.BlockedUntil(n.now, s, n.nbHandle[s].GUID))
 }
 
 // lapse is when the leases have ended that nodes between us and the neighbour
 // on side s may hold from each other, as far as we have heard of them before
 // they were evicted: they may be frozen, and not know it.
 func (n *Node) lapse(s ring.Side) (at machine.Time) {
-	far := n.peer(n.nb[s]).h.GUID
+	far := n.nbHandle[s].GUID
 	for _, r := range n.deaths {
 		p := n.peer(r)
 		if p.h == nil || p.flags&(fFailed|fLeft) != fFailed {
@@ -407,7 +411,7 @@ func (n *Node) neighboursChanged(joiner uint32) {
 		if cur == old {
 			continue
 		}
-		n.nb[s] = cur
+		n.setNeighbour(s, cur)
 		switch {
 		case joiner != 0 && cur == joiner:
 			if old != 0 {

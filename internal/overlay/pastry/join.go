@@ -393,8 +393,8 @@ func (n *Node) becomeReady() {
 	n.state = Ready
 	n.trace("pastry.ready", id.GUID{}, id.GUID{}, int64(took), "")
 	n.updates = append(n.updates, update{n.self, true})
-	for i := range n.nb {
-		n.nb[i] = 0
+	for _, s := range ring.Sides {
+		n.setNeighbour(s, 0)
 	}
 	n.soundSince = n.now
 	if n.leaf.Len() == 0 && n.ownedAfter <= n.now {

@@ -85,7 +85,8 @@ type Node struct {
 	everSaved   bool
 	everAdmit   bool // this process or the one before admitted somebody
 	gossipNews  bool
-	nb          [2]uint32 // neighbours
+	nb          [2]uint32     // neighbours, 0: none
+	nbHandle    [2]*id.Handle // theirs; kept by setNeighbour and setHandle
 	now         machine.Time
 	wall        int64 // ms
 	out         []machine.Effect

@@ -176,7 +176,7 @@ func (n *Node) intern(h *id.Handle) uint32 {
 		switch {
 		case h.Epoch <= p.h.Epoch && !moved:
 		case p.flags&fVerified == 0:
-			p.h = h
+			n.setHandle(r, h)
 		case !moved || p.flags&(fFailed|fLeft) == fFailed && p.work().claimed == nil:
 			p.begin().claimed = h
 		}
@@ -191,6 +191,16 @@ func (n *Node) intern(h *id.Handle) uint32 {
 		return 0
 	}
 	return n.peers.add(h)
+}
+
+// setHandle replaces r's handle.
+func (n *Node) setHandle(r uint32, h *id.Handle) {
+	n.peer(r).h = h
+	for s := range n.nb {
+		if n.nb[s] == r {
+			n.nbHandle[s] = h
+		}
+	}
 }
 
 // handle is where to send to: the newest handle told of.
@@ -224,7 +234,7 @@ func (n *Node) hear(h *id.Handle) uint32 {
 		case h.Epoch > p.h.Epoch && p.flags&fVerified != 0:
 			n.rebooted(r, h)
 		default:
-			p.h = h // same epoch: addresses may have changed
+			n.setHandle(r, h) // same epoch: addresses may have changed
 		}
 	}
 	p.flags |= fVerified
@@ -247,7 +257,7 @@ func (n *Node) rebooted(r uint32, h *id.Handle) {
 	n.trace("pastry.reboot", h.GUID, id.GUID{}, int64(h.Epoch), "")
 	n.ledger.Rebooted(h.GUID, h.Epoch)
 	n.dropEverywhere(r)
-	p.h = h
+	n.setHandle(r, h)
 	p.flags &^= fReady | fFailed | fLeft
 	if p.at != nil {
 		p.at.link = nil
