@@ -35,19 +35,31 @@ func profiled(stderr io.Writer, work func() int) int {
 	if path == "" {
 		return work()
 	}
-	f, err := os.Create(path)
-	if err == nil {
-		err = pprof.StartCPUProfile(f)
-	}
+	stop, err := startProfile(path)
 	if err != nil {
 		fmt.Fprintf(stderr, "atoll: %s: %v\n", profileEnv, err)
 		return 1
 	}
 	code := work()
-	pprof.StopCPUProfile()
-	if err := f.Close(); err != nil {
+	if err := stop(); err != nil {
 		fmt.Fprintf(stderr, "atoll: %s: %v\n", profileEnv, err)
 		return 1
 	}
 	return code
+}
+
+// startProfile begins a CPU profile of the process; stop ends and writes it.
+func startProfile(path string) (stop func() error, err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		_ = f.Close() // empty
+		return nil, err
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }

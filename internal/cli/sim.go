@@ -86,12 +86,9 @@ draws the chapter's figures, and --scenario runs one of:
 		if shrink {
 			return a.shrink(ctx, cmd, c)
 		}
-		r, err := c.Run(ctx, seeds, a.simProgress())
-		a.endProgress()
-		if err != nil {
-			return err
-		}
-		return a.report(cmd, "result", r)
+		return a.simulate(cmd, func(progress func(sim.Progress)) (sim.Report, error) {
+			return c.Run(ctx, seeds, progress)
+		})
 	})
 	c.AddCommand(a.simOverlayCmd(), a.simFiguresCmd())
 	return c
@@ -185,23 +182,17 @@ printed beside those published for MSPastry.`,
 			w = bufio.NewWriter(f)
 			c.Log = w
 		}
-		var r sim.Report
-		var err error
-		if seeds > 1 {
-			r, err = sim.RunOverlaySeeds(ctx, c, seeds, a.simProgress())
-		} else {
-			r, err = sim.RunOverlay(ctx, c, a.simProgress())
-		}
-		a.endProgress()
-		if err != nil {
-			return err
-		}
-		if w != nil {
-			if err := w.Flush(); err != nil {
-				return api.Errorf(api.Internal, "", "", "writing the trace: %w", err)
+		return a.simulate(cmd, func(progress func(sim.Progress)) (r sim.Report, err error) {
+			if seeds > 1 {
+				return sim.RunOverlaySeeds(ctx, c, seeds, progress)
 			}
-		}
-		return a.report(cmd, "result", r)
+			if r, err = sim.RunOverlay(ctx, c, progress); err == nil && w != nil {
+				if err := w.Flush(); err != nil {
+					return nil, api.Errorf(api.Internal, "", "", "writing the trace: %w", err)
+				}
+			}
+			return r, err
+		})
 	})
 }
 
@@ -247,6 +238,26 @@ book.`,
 		}
 		return failed
 	})
+}
+
+// simulate runs a simulation, under a profile if one is asked for, and reports.
+func (a *app) simulate(cmd *cobra.Command, run func(progress func(sim.Progress)) (sim.Report, error)) error {
+	stop := func() error { return nil }
+	if path := str(cmd, "profile"); path != "" {
+		var err error
+		if stop, err = startProfile(path); err != nil {
+			return wrong("--profile: %w", err)
+		}
+	}
+	r, err := run(a.simProgress())
+	a.endProgress()
+	if stopped := stop(); stopped != nil && err == nil {
+		err = api.Errorf(api.Internal, "", "", "writing the profile: %w", stopped)
+	}
+	if err != nil {
+		return err
+	}
+	return a.report(cmd, "result", r)
 }
 
 // report prints and saves what a simulation found; a checker's finding ends
@@ -298,17 +309,25 @@ func (a *app) simProgress() func(sim.Progress) {
 	if a.quiet || a.json || !a.errTTY {
 		return nil
 	}
-	return func(p sim.Progress) {
-		if p.End == 0 && p.Nodes == 0 && p.Left == 0 {
-			fmt.Fprintf(a.err, "\r\x1b[K%s", p.Phase)
-			return
+	return func(p sim.Progress) { _, _ = io.WriteString(a.err, "\r\x1b[K"+simWords(p)) } // a line of progress
+}
+
+// simWords tells the progress of a simulation in a line: virtual time, nodes,
+// real time, speed, memory, and how long still.
+func simWords(p sim.Progress) string {
+	parts := []string{p.Phase}
+	if p.At > 0 {
+		parts[0] += ": " + p.At.Round(time.Second).String()
+		if p.End > 0 {
+			parts[0] += " of " + p.End.Round(time.Second).String()
 		}
-		if p.Left > 0 {
-			fmt.Fprintf(a.err, "\r\x1b[K%s, %s left", p.Phase, p.Left.Round(time.Second))
-			return
-		}
-		fmt.Fprintf(a.err, "\r\x1b[K%s: %s of %s, %s", p.Phase, p.At.Round(time.Second), p.End.Round(time.Second), plural(int64(p.Nodes), "node"))
+		parts = append(parts, plural(int64(p.Nodes), "node"), "after "+seconds(p.Real.Seconds()),
+			count(int64(p.EventsPerS))+" events/s", size(int64(p.Memory)))
 	}
+	if p.Left > 0 {
+		parts = append(parts, seconds(p.Left.Seconds())+" left")
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (a *app) endProgress() {

@@ -9,6 +9,7 @@ import (
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/api/apitest"
 	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/sim"
 )
 
 func TestWords(t *testing.T) {
@@ -58,6 +59,21 @@ func TestProgressWords(t *testing.T) {
 	} {
 		want = strings.Replace(want, "4.5 s", "4 s", 1)
 		if got := progressWords(p); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestSimWords(t *testing.T) {
+	const m = time.Minute
+	for want, p := range map[string]sim.Progress{
+		"run: 12m0s of 2h0m0s, 1,002 nodes, after 41 s, 51,904 events/s, 312.0 MiB, 6 min left": {
+			Phase: "run", At: 12 * m, End: 120 * m, Nodes: 1002, Real: 41 * time.Second, EventsPerS: 51904.4, Memory: 312 << 20, Left: 6 * m,
+		},
+		"build: 1s, 9 nodes, after 4 s, 7 events/s, 1.0 MiB": {Phase: "build", At: time.Second, Nodes: 9, Real: 4 * time.Second, EventsPerS: 7, Memory: 1 << 20},
+		"3 of 20 seeds, 6 min left":                          {Phase: "3 of 20 seeds", Left: 6 * m},
+	} {
+		if got := simWords(p); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

@@ -6,14 +6,7 @@ import (
 	"math/bits"
 )
 
-// limbs splits g into four 64-bit words, least significant first.
-func limbs(g GUID) (l [4]uint64) {
-	for i := range l {
-		l[i] = binary.BigEndian.Uint64(g[Size-8*(i+1):])
-	}
-	return l
-}
-
+// fromLimbs joins four 64-bit words, least significant first.
 func fromLimbs(l [4]uint64) (g GUID) {
 	for i := range l {
 		binary.BigEndian.PutUint64(g[Size-8*(i+1):], l[i])
@@ -22,13 +15,17 @@ func fromLimbs(l [4]uint64) (g GUID) {
 }
 
 // Add returns g + h mod 2^256.
-func (g GUID) Add(h GUID) GUID {
-	a, b := limbs(g), limbs(h)
-	var c uint64
-	for i := range a {
-		a[i], c = bits.Add64(a[i], b[i], c)
-	}
-	return fromLimbs(a)
+func (g GUID) Add(h GUID) (s GUID) {
+	var v, c uint64
+	v, c = bits.Add64(binary.BigEndian.Uint64(g[24:]), binary.BigEndian.Uint64(h[24:]), 0)
+	binary.BigEndian.PutUint64(s[24:], v)
+	v, c = bits.Add64(binary.BigEndian.Uint64(g[16:]), binary.BigEndian.Uint64(h[16:]), c)
+	binary.BigEndian.PutUint64(s[16:], v)
+	v, c = bits.Add64(binary.BigEndian.Uint64(g[8:]), binary.BigEndian.Uint64(h[8:]), c)
+	binary.BigEndian.PutUint64(s[8:], v)
+	v, _ = bits.Add64(binary.BigEndian.Uint64(g[0:]), binary.BigEndian.Uint64(h[0:]), c)
+	binary.BigEndian.PutUint64(s[0:], v)
+	return s
 }
 
 // Sub returns g - h mod 2^256: the clockwise way from h to g.
@@ -46,15 +43,14 @@ func (g GUID) Sub(h GUID) (d GUID) {
 }
 
 // Half returns g / 2, rounded down.
-func (g GUID) Half() GUID {
-	l := limbs(g)
-	for i := range l {
-		l[i] >>= 1
-		if i < 3 {
-			l[i] |= limbs(g)[i+1] << 63
-		}
+func (g GUID) Half() (h GUID) {
+	var above uint64
+	for i := 0; i < Size; i += 8 {
+		v := binary.BigEndian.Uint64(g[i:])
+		binary.BigEndian.PutUint64(h[i:], v>>1|above<<63)
+		above = v
 	}
-	return fromLimbs(l)
+	return h
 }
 
 // distance returns the circular distance between a and b in words, least

@@ -52,8 +52,16 @@ func TestTimers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var fast Timers[int]
 		var slow naive
+		keys := 12
+		if rapid.Bool().Draw(t, "many") { // to and fro over few
+			keys = 2 * few
+			for key := range few + rapid.IntRange(-4, 4).Draw(t, "armed") {
+				fast.Set(key, Time(key%5))
+				slow.arm(key, Time(key%5))
+			}
+		}
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
-			key, when := rapid.IntRange(0, 12).Draw(t, "key"), Time(rapid.IntRange(0, 8).Draw(t, "when"))
+			key, when := rapid.IntRange(0, keys).Draw(t, "key"), Time(rapid.IntRange(0, 8).Draw(t, "when"))
 			switch rapid.IntRange(0, 4).Draw(t, "what") {
 			case 0, 1:
 				fast.Set(key, when)

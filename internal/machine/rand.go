@@ -12,15 +12,20 @@ import (
 // reshuffle the others. In real time the seed comes from crypto/rand, and the
 // stream is used for choices and jitter, never for secrets.
 func NewRand(seed uint64, node id.GUID, purpose string) *rand.Rand {
+	return rand.New(NewPCG(seed, node, purpose))
+}
+
+// NewPCG is the source of NewRand: 16 bytes, for hosts that keep many.
+func NewPCG(seed uint64, node id.GUID, purpose string) *rand.PCG {
 	// FNV-1a over the purpose, mixed with two words of the GUID.
 	h := uint64(14695981039346656037)
 	for i := range len(purpose) {
 		h = (h ^ uint64(purpose[i])) * 1099511628211
 	}
-	return rand.New(rand.NewPCG(
+	return rand.NewPCG(
 		seed^binary.BigEndian.Uint64(node[:8]),
 		h^binary.BigEndian.Uint64(node[8:16]),
-	))
+	)
 }
 
 // Jitter returns a duration drawn evenly from d ± d·ppm/10^6.

@@ -6,9 +6,13 @@ package machine
 // Timers due at the same time fire in the order in which they were set.
 type Timers[K comparable] struct {
 	heap []timer[K]
-	at   map[K]int // index into heap
+	at   map[K]int // index into heap; nil while there are few
 	seq  uint64
 }
+
+// few is up to how many timers are found by looking at all of them: quicker
+// than a map, and most machines have no more.
+const few = 32
 
 type timer[K comparable] struct {
 	when Time
@@ -18,12 +22,9 @@ type timer[K comparable] struct {
 
 // Set arms or moves the timer of key.
 func (t *Timers[K]) Set(key K, when Time) {
-	if t.at == nil {
-		t.at = make(map[K]int)
-	}
 	t.seq++
 	e := timer[K]{when, t.seq, key}
-	if i, ok := t.at[key]; ok {
+	if i := t.find(key); i >= 0 {
 		t.heap[i] = e
 		if !t.up(i) {
 			t.down(i)
@@ -31,20 +32,44 @@ func (t *Timers[K]) Set(key K, when Time) {
 		return
 	}
 	t.heap = append(t.heap, e)
-	t.at[key] = len(t.heap) - 1
+	switch i := len(t.heap) - 1; {
+	case t.at != nil:
+		t.at[key] = i
+	case i == few:
+		t.at = make(map[K]int, 2*few)
+		for i := range t.heap {
+			t.at[t.heap[i].key] = i
+		}
+	}
 	t.up(len(t.heap) - 1)
+}
+
+// find returns the index of key in the heap, -1 if it is not armed.
+func (t *Timers[K]) find(key K) int {
+	if t.at != nil {
+		if i, ok := t.at[key]; ok {
+			return i
+		}
+		return -1
+	}
+	for i := range t.heap {
+		if t.heap[i].key == key {
+			return i
+		}
+	}
+	return -1
 }
 
 // Stop disarms the timer of key, if armed.
 func (t *Timers[K]) Stop(key K) {
-	if i, ok := t.at[key]; ok {
+	if i := t.find(key); i >= 0 {
 		t.remove(i)
 	}
 }
 
 // When returns the time of key's timer, Never if it is not armed.
 func (t *Timers[K]) When(key K) Time {
-	if i, ok := t.at[key]; ok {
+	if i := t.find(key); i >= 0 {
 		return t.heap[i].when
 	}
 	return Never
@@ -72,14 +97,22 @@ func (t *Timers[K]) Pop(now Time) (key K, ok bool) {
 func (t *Timers[K]) Len() int { return len(t.heap) }
 
 func (t *Timers[K]) remove(i int) {
-	delete(t.at, t.heap[i].key)
 	last := len(t.heap) - 1
-	if i != last {
-		t.heap[i] = t.heap[last]
-		t.at[t.heap[i].key] = i
+	if t.at != nil {
+		delete(t.at, t.heap[i].key)
+		if i != last {
+			t.at[t.heap[last].key] = i
+		}
+		if last <= few/2 {
+			t.at = nil
+		}
 	}
+	t.heap[i] = t.heap[last]
 	t.heap[last] = timer[K]{}
 	t.heap = t.heap[:last]
+	if cap(t.heap) > few && last < few/4 {
+		t.heap = append(make([]timer[K], 0, few/2), t.heap...) // there were many once
+	}
 	if i < last {
 		if !t.up(i) {
 			t.down(i)
@@ -94,7 +127,9 @@ func (t *Timers[K]) less(i, j int) bool {
 
 func (t *Timers[K]) swap(i, j int) {
 	t.heap[i], t.heap[j] = t.heap[j], t.heap[i]
-	t.at[t.heap[i].key], t.at[t.heap[j].key] = i, j
+	if t.at != nil {
+		t.at[t.heap[i].key], t.at[t.heap[j].key] = i, j
+	}
 }
 
 func (t *Timers[K]) up(i int) (moved bool) {

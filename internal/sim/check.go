@@ -33,6 +33,8 @@ type checks struct {
 
 	failures []string
 	perKind  map[string]int
+
+	holdings []holding // of overlaps, to use again
 }
 
 // fail records that a promise was broken: the first few in words, all counted.
@@ -166,21 +168,20 @@ type holding struct {
 	arc id.Arc
 }
 
-// overlaps compares the arcs that all running nodes own now.
+// overlaps compares the arcs that all ready nodes own now: no other owns any. In
+// the order of the ring they are sorted already, but for those that overlap and
+// the one that goes round.
 func (c *checks) overlaps() {
 	r := c.run
-	var hs []holding
-	for n := Ref(1); int(n) < len(r.peers); n++ {
-		p := &r.peers[n]
-		if p.node == nil {
-			continue
-		}
-		local := r.e.Local(n, r.e.Now())
-		if o := p.node.Owns(local, r.e.Handle(n).GUID); o.OK && o.Until > local {
-			hs = append(hs, holding{n, o.Arc})
+	hs := c.holdings[:0]
+	for _, at := range r.ring.at {
+		local := r.e.Local(at.n, r.e.Now())
+		if o := r.peers[at.n].node.Owns(local, at.g); o.OK && o.Until > local {
+			hs = append(hs, holding{at.n, o.Arc})
 		}
 	}
 	c.leaseLooks += int64(len(hs))
+	c.holdings = hs
 	slices.SortFunc(hs, func(a, b holding) int { return a.arc.Lo.Cmp(b.arc.Lo) })
 	for i, a := range hs {
 		// An arc may cover several that begin in it; in one component the next

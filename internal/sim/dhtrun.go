@@ -84,11 +84,10 @@ type dhtPeer struct {
 
 // dhtRun is a run under way.
 type dhtRun struct {
-	cfg      DHTConfig
-	ctx      context.Context
-	progress func(Progress)
-	told     time.Time
-	partial  bool
+	cfg     DHTConfig
+	ctx     context.Context
+	teller  teller
+	partial bool
 
 	e      *Engine
 	faults faultSet
@@ -126,7 +125,7 @@ func RunDHT(ctx context.Context, cfg DHTConfig, progress func(Progress)) (*DHTRe
 	if err != nil {
 		return nil, err
 	}
-	r.ctx, r.progress = ctx, progress
+	r.ctx, r.teller = ctx, newTeller(progress)
 	began := time.Now()
 	r.build()
 	total := machine.Duration(r.cfg.NodeHours * float64(machine.Hour) / float64(r.cfg.Nodes))
@@ -216,13 +215,7 @@ func (r *dhtRun) stopped() bool {
 	if r.ctx.Err() != nil {
 		r.partial = true
 	}
-	if r.progress != nil && time.Since(r.told) > 500*time.Millisecond {
-		r.told = time.Now()
-		r.progress(Progress{
-			Phase: r.phase, Nodes: r.count(running),
-			At: time.Duration(r.e.Now()) * time.Microsecond, End: time.Duration(r.end) * time.Microsecond,
-		})
-	}
+	r.teller.tell(r.e, r.phase, r.count(running), r.end)
 	return r.partial
 }
 

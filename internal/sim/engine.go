@@ -85,7 +85,7 @@ type Engine struct {
 	now   machine.Time
 	q     queue
 	nodes []node // by Ref; 0 unused
-	by    map[id.GUID]Ref
+	by    id.Index
 	net   network
 	out   []machine.Effect
 	frame wire.Writer
@@ -107,22 +107,22 @@ type Engine struct {
 type node struct {
 	h       *id.Handle
 	m       machine.Machine // nil: dead
-	inc     uint32
-	armed   machine.Time // time of the earliest queued timer; Never if none
-	frozen  machine.Time // events wait until then
-	off     machine.Time // its clock at time 0
-	drift   int64        // ppm
-	skew    int64        // wall clock, ms
-	where   place
-	group   uint8 // side of a partition
-	slow    int64 // link delay factor, 0 or 1: none
-	dying   crashPoint
-	dyingBy machine.Time
+	armed   machine.Time    // time of the earliest queued timer; Never if none
+	frozen  machine.Time    // events wait until then
+	off     machine.Time    // its clock at time 0
 	seq     uint64
-	rnd     *rand.Rand // its link and disk faults
-	saved   []byte     // last Save
-	older   []byte     // the Save before
+	inc     uint32
+	group   uint8 // side of a partition
+	dying   crashPoint
+	where   place
+	rnd     rand.PCG // its link and disk faults
+	slow    int64    // link delay factor, 0 or 1: none
+	drift   int64    // ppm
+	skew    int64    // wall clock, ms
 	disk    *disk
+	dyingBy machine.Time
+	saved   []byte // last Save
+	older   []byte // the Save before
 }
 
 // New makes an empty Engine.
@@ -130,7 +130,7 @@ func New(cfg Config) *Engine {
 	if cfg.Topology == "" {
 		cfg.Topology = LAN
 	}
-	e := &Engine{cfg: cfg, by: make(map[id.GUID]Ref), hash: blake3.New(), nodes: make([]node, 1)}
+	e := &Engine{cfg: cfg, hash: blake3.New(), nodes: make([]node, 1)}
 	e.net.topo = cfg.Topology
 	return e
 }
@@ -145,19 +145,19 @@ func (e *Engine) Rand(purpose string) *rand.Rand {
 
 // NewNode makes room for a node that is not running yet. h.GUID must be new.
 func (e *Engine) NewNode(h *id.Handle) Ref {
-	if _, ok := e.by[h.GUID]; ok {
+	if e.Ref(h.GUID) != World {
 		panic("sim: two nodes of GUID " + h.GUID.Short())
 	}
 	n := Ref(len(e.nodes))
-	r := machine.NewRand(e.cfg.Seed, h.GUID, "sim/node")
-	nd := node{h: h, armed: machine.Never, rnd: r}
+	nd := node{h: h, armed: machine.Never, rnd: *machine.NewPCG(e.cfg.Seed, h.GUID, "sim/node")}
+	r := rand.New(&nd.rnd)
 	if e.cfg.Topology == Sphere {
 		nd.where = newPlace(r)
 	}
 	// Clocks of different nodes have nothing to do with each other.
 	nd.off = machine.Time(r.Int64N(int64(24 * machine.Hour)))
 	e.nodes = append(e.nodes, nd)
-	e.by[h.GUID] = n
+	e.by.Add(uint32(n), e)
 	return n
 }
 
@@ -190,7 +190,7 @@ func (e *Engine) Crash(n Ref) {
 	nd.m, nd.armed = nil, machine.Never
 	nd.inc++
 	if nd.disk != nil {
-		nd.disk.crash(nd.rnd, &e.Faults)
+		nd.disk.crash(rand.New(&nd.rnd), &e.Faults)
 	}
 }
 
@@ -251,7 +251,10 @@ func (e *Engine) Alive(n Ref) bool { return e.nodes[n].m != nil }
 func (e *Engine) Handle(n Ref) *id.Handle { return e.nodes[n].h }
 
 // Ref returns the node of a GUID, World if there is none.
-func (e *Engine) Ref(g id.GUID) Ref { return e.by[g] }
+func (e *Engine) Ref(g id.GUID) Ref { return Ref(e.by.Find(&g, e)) }
+
+// GUIDAt makes the engine what its index finds GUIDs in.
+func (e *Engine) GUIDAt(n uint32) *id.GUID { return &e.nodes[n].h.GUID }
 
 // Saved returns the routing state that n last saved, nil if none.
 func (e *Engine) Saved(n Ref) []byte { return e.nodes[n].saved }
@@ -410,7 +413,7 @@ func (e *Engine) feed(n Ref, ev machine.Event) {
 	if after, yes := e.crashes(nd, ev); yes {
 		// Power fails between two effects.
 		e.Faults.Add(FaultCrashInStep)
-		keep := after + nd.rnd.IntN(len(e.out)+1-after)
+		keep := after + rand.New(&nd.rnd).IntN(len(e.out)+1-after)
 		clear(e.out[keep:])
 		e.out = e.out[:keep]
 		e.perform(n)
@@ -463,13 +466,13 @@ func (e *Engine) perform(n Ref) {
 		case machine.Send:
 			e.send(n, ef)
 		case machine.Store:
-			due, err := e.diskOf(n).submit(ef.ID, ef.Shard, ef.Body.(store.Batch), nd.inc, e.now, nd.rnd, &e.Faults)
+			due, err := e.diskOf(n).submit(ef.ID, ef.Shard, ef.Body.(store.Batch), nd.inc, e.now, rand.New(&nd.rnd), &e.Faults)
 			e.push(due, n, n, event{kind: evStored, inc: nd.inc, id: ef.ID, body: err})
 			if errors.Is(err, store.ErrFailed) {
 				e.At(due.Add(machine.Millisecond), func() { e.fail(n, "disk failed") })
 			}
 		case machine.Load:
-			due := e.diskOf(n).readTime(e.now, nd.rnd)
+			due := e.diskOf(n).readTime(e.now, rand.New(&nd.rnd))
 			e.push(due, n, n, event{kind: evLoaded, inc: nd.inc, id: ef.ID, body: ef.Body})
 		case machine.Save:
 			if b, ok := ef.Body.([]byte); ok {
@@ -505,8 +508,8 @@ func (e *Engine) perform(n Ref) {
 // send hands a message to the network.
 func (e *Engine) send(n Ref, ef *machine.Effect) {
 	nd := &e.nodes[n]
-	dst, ok := e.by[ef.To.GUID]
-	if !ok {
+	dst := Ref(e.by.Find(&ef.To.GUID, e))
+	if dst == World {
 		e.Unknown++
 		return
 	}

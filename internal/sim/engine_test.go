@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -286,7 +287,7 @@ func TestCrashPoints(t *testing.T) {
 	}
 }
 
-// TestQueueOrder: the wheel gives the order that sorting gives.
+// TestQueueOrder: the wheels give the order that sorting gives.
 func TestQueueOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var q queue
@@ -294,8 +295,11 @@ func TestQueueOrder(t *testing.T) {
 		now := int64(0)
 		ops := rapid.SliceOfN(rapid.Int64Range(-3, 20_000_000), 1, 300).Draw(rt, "ops")
 		for i, d := range ops {
-			if d >= 0 && d%3 > 0 {
+			switch {
+			case d >= 0 && d%3 > 0:
 				d %= 3000 // most are near
+			case d%5 == 0:
+				d *= 1000 // some are hours away
 			}
 			if d < 0 && len(model) > 0 {
 				slices.SortFunc(model, func(a, b item) int {
@@ -339,6 +343,39 @@ func TestSphereDelays(t *testing.T) {
 		if got < c.want-50 || got > c.want+50 {
 			t.Errorf("delay to %v: %d µs, want %d", c.b, got, c.want)
 		}
+	}
+}
+
+// BenchmarkQueue takes the time of a pop and a push with so many events pending:
+// heartbeats of 5 s, messages on their way, and a few timers of an hour.
+func BenchmarkQueue(b *testing.B) {
+	for _, n := range []int{10_000, 1_000_000, 10_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var q queue
+			r := machine.NewRand(1, id.GUID{}, "queue")
+			push := func(now int64, i uint64) {
+				var d int64
+				switch {
+				case i%64 == 0:
+					d = int64(machine.Hour)
+				case i%2 == 0:
+					d = r.Int64N(int64(150 * machine.Millisecond))
+				default:
+					d = int64(5 * machine.Second)
+				}
+				q.push(item{at: now + d, dst: Ref(r.Uint32N(uint32(n))), seq: i}, event{})
+			}
+			for i := range n {
+				q.push(item{at: r.Int64N(int64(5 * machine.Second)), dst: Ref(i), seq: uint64(i)}, event{})
+			}
+			b.ReportAllocs()
+			i := uint64(n)
+			for b.Loop() {
+				it, _ := q.pop()
+				push(it.at, i)
+				i++
+			}
+		})
 	}
 }
 

@@ -124,7 +124,7 @@ func newFigRing(seed uint64, named []string, size, h int, leafOnly bool) *figRin
 	}
 	for i := range gs {
 		n := Ref(i + 1)
-		node := pastry.New(cfg, r.e.Handle(n), seed)
+		node := pastry.New(&cfg, r.e.Handle(n), seed)
 		node.Register(appLookup, &figApp{r, n})
 		r.nodes = append(r.nodes, node)
 		others := adoptees(r.e, &r.ring, n, h, leafOnly, rnd)

@@ -97,7 +97,7 @@ func calmPool(ctx context.Context, seed uint64, o Options, nodes int, t Topology
 	if err != nil {
 		return nil, err
 	}
-	r.ctx, r.progress = ctx, progress
+	r.ctx, r.teller = ctx, newTeller(progress)
 	r.e.cfg.Topology, r.e.net.topo = t, t
 	ring.Pool, ring.GUIDOf, ring.Bugs = r.pool.pastry.Pool, r.pool.pastry.GUIDOf, r.pool.pastry.Bugs
 	r.pool.pastry, r.pool.dht = ring, blocks

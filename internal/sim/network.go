@@ -35,7 +35,7 @@ func (w *network) carry(from, to *node, bulk bool, fc *FaultCounts, due *[2]mach
 		fc.Add(FaultPartition)
 		return 0
 	}
-	r, f := from.rnd, &w.faults
+	r, f := rand.New(&from.rnd), &w.faults
 	if chance(r, f.Loss) {
 		fc.Add(FaultLoss)
 		return 0

@@ -47,6 +47,7 @@ type OverlayConfig struct {
 	Log io.Writer `json:"-"` // every trace event and end of a node, a line each
 
 	origin origin // of a scenario; zero where flags made the run
+	beside bool   // other runs go on in this process: what this one costs cannot be told
 }
 
 // DefaultOverlay is the run that the first release is judged by, at one seed:
@@ -89,15 +90,6 @@ func (c *OverlayConfig) Validate() error {
 	return nil
 }
 
-// Progress is told about twice a real second.
-type Progress struct {
-	Phase string
-	At    time.Duration // virtual time
-	End   time.Duration
-	Nodes int           // ready nodes
-	Left  time.Duration // real time, of many seeds; 0: not known
-}
-
 // RunOverlay runs cfg. When ctx ends early the result is partial and marked so.
 func RunOverlay(ctx context.Context, cfg OverlayConfig, progress func(Progress)) (*Result, error) {
 	if err := cfg.Validate(); err != nil {
@@ -111,7 +103,7 @@ func RunOverlay(ctx context.Context, cfg OverlayConfig, progress func(Progress))
 }
 
 func (r *overlayRun) run(ctx context.Context, progress func(Progress)) *Result {
-	r.ctx, r.progress = ctx, progress
+	r.ctx, r.teller = ctx, newTeller(progress)
 	began := time.Now()
 	if r.build() {
 		r.quiet(machine.Minute)
@@ -123,13 +115,12 @@ func (r *overlayRun) run(ctx context.Context, progress func(Progress)) *Result {
 
 // overlayRun is a run under way.
 type overlayRun struct {
-	cfg      OverlayConfig
-	churn    Churn
-	maker    *nodeMaker
-	ctx      context.Context
-	progress func(Progress)
-	told     time.Time
-	partial  bool
+	cfg     OverlayConfig
+	churn   Churn
+	maker   *nodeMaker
+	ctx     context.Context
+	teller  teller
+	partial bool
 
 	e      *Engine
 	ring   ring   // ready nodes
@@ -326,13 +317,7 @@ func (r *overlayRun) stopped() bool {
 	if r.ctx.Err() != nil {
 		r.partial = true
 	}
-	if r.progress != nil && time.Since(r.told) > 500*time.Millisecond {
-		r.told = time.Now()
-		r.progress(Progress{
-			Phase: r.phase, Nodes: r.ring.len(),
-			At: time.Duration(r.e.Now()) * time.Microsecond, End: time.Duration(r.end) * time.Microsecond,
-		})
-	}
+	r.teller.tell(r.e, r.phase, r.ring.len(), r.end)
 	return r.partial
 }
 
@@ -395,6 +380,10 @@ func (r *overlayRun) measure() {
 	r.measuring = true
 	r.sentAt, r.bytesAt, r.eventsAt = r.e.Sent, r.e.Bytes, r.e.Events
 	r.startLinkFaults()
+	var cost *costMeter
+	if !r.cfg.beside {
+		cost = startCost()
+	}
 	r.startChurn()
 	r.startFaults(span)
 	r.scheduleLookup()
@@ -407,6 +396,10 @@ func (r *overlayRun) measure() {
 		r.stat.bytes[k] = r.e.Bytes[k] - r.bytesAt[k]
 	}
 	r.stat.events = r.e.Events - r.eventsAt
+	if cost != nil {
+		c := cost.stop(r.stat.events, r.live)
+		r.stat.cost = &c
+	}
 	r.measuring, r.churning = false, false
 }
 

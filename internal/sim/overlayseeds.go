@@ -51,7 +51,7 @@ func RunOverlaySeeds(ctx context.Context, cfg OverlayConfig, seeds int, progress
 	began := time.Now()
 	runs, err := eachSeed(ctx, cfg.Seed, seeds, progress, func(seed uint64) (*Result, error) {
 		c := cfg
-		c.Seed = seed
+		c.Seed, c.beside = seed, true
 		return RunOverlay(ctx, c, nil)
 	})
 	if err != nil {

@@ -23,6 +23,7 @@ func newNodeMaker(cfg *OverlayConfig) (*nodeMaker, error) {
 		return nil, err
 	}
 	pc.LeafSetOnly, pc.TraceHops = cfg.LeafOnly, cfg.Log != nil
+	pc.NoSave = true // a node of this workload that has ended is never started again
 	if cfg.Leaves > 0 {
 		pc.LeafSet = cfg.Leaves
 	}
@@ -38,7 +39,7 @@ func newNodeMaker(cfg *OverlayConfig) (*nodeMaker, error) {
 	return &nodeMaker{
 		leaf: pc.LeafSet,
 		make: func(h *id.Handle, up kbr.Upcalls) overlayNode {
-			n := pastry.New(pc, h, seed+uint64(h.Epoch))
+			n := pastry.New(&pc, h, seed+uint64(h.Epoch))
 			n.Register(appLookup, up)
 			return n
 		},

@@ -19,6 +19,7 @@ import (
 type overlayStats struct {
 	sent, bytes [256]uint64
 	events      uint64
+	cost        *Cost
 	readySum    int64 // Σ ready nodes × µs
 	hops        []float64
 	latency     []float64 // s
@@ -75,6 +76,7 @@ type Result struct {
 	Events     uint64  `json:"events"`
 	EventsPerS float64 `json:"events_per_s"`
 	RealS      float64 `json:"real_s"`
+	Cost       *Cost   `json:"cost,omitempty"` // none where other runs went on beside it
 	Commit     string  `json:"commit,omitempty"`
 	Machine    string  `json:"machine"`
 
@@ -104,7 +106,7 @@ func (r *overlayRun) result(took time.Duration) *Result {
 		Duplicates: c.twice, Loops: c.loops, TwoOwners: rate(c.twoOwners, c.leaseLooks),
 		ConvergedS: float64(st.converge) / 1e6,
 		Hops:       dist(st.hops), LatencyS: dist(st.latency), RDP: dist(st.rdp), JoinS: dist(st.joins),
-		Drops: st.drops, Halts: st.halts, Faults: r.e.Faults.Map(),
+		Cost: st.cost, Drops: st.drops, Halts: st.halts, Faults: r.e.Faults.Map(),
 		ByKind:    make(map[string]float64),
 		TraceHash: r.e.Hash(), Events: r.e.Events, RealS: took.Seconds(),
 		EventsPerS: float64(r.e.Events) / took.Seconds(),
@@ -235,6 +237,10 @@ func (r *Result) Print(out io.Writer) {
 	printCounts(row, "halts", r.Halts)
 	printCounts(row, "faults", r.Faults)
 	row("speed", "%d events in %.1f s: %.0f events/s", r.Events, r.RealS, r.EventsPerS)
+	if c := r.Cost; c != nil {
+		row("cost", "%.2f µs of CPU time and %.0f bytes of garbage an event, %.0f bytes a node, %.0f MiB in all",
+			c.USPerEvent, c.GarbagePerEvent, c.HeapPerNode, c.ProcessMiB)
+	}
 	row("trace hash", "%s", r.TraceHash)
 	for _, s := range r.Remarks {
 		row("remark", "%s", s)

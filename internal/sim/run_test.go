@@ -71,6 +71,9 @@ func TestOverlaySeeds(t *testing.T) {
 		if one.TraceHash != r.TraceHash {
 			t.Errorf("seed %d has another history beside others", c.Seed)
 		}
+		if one.Cost == nil || one.Cost.HeapPerNode <= 0 || one.Cost.GarbagePerEvent <= 0 || r.Cost != nil {
+			t.Errorf("seed %d: cost alone %+v, beside others %+v", c.Seed, one.Cost, r.Cost)
+		}
 		best, owned = best+one.WrongBest.Of, owned+one.WrongOwned.Of
 	}
 	if len(all.Runs) != 3 || all.Partial || !all.Passed || all.WrongBest.Of != best || all.WrongOwned.Of != owned || best == 0 {

@@ -81,7 +81,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{self: cfg.Self, roster: cfg.Roster, readyEntry: cfg.ReadyEntry, guard: newGuard(cfg.Self.GUID)}
 	cfg.Overlay.Member = n.roster.Handle(cfg.Self.GUID) != nil // it has said that it is ready
-	n.ring = pastry.New(cfg.Overlay, cfg.Self, cfg.Seed)
+	n.ring = pastry.New(&cfg.Overlay, cfg.Self, cfg.Seed)
 	cfg.DHT.Self = cfg.Self
 	cfg.DHT.Seed = cfg.Seed
 	cfg.DHT.RosterDiffers = n.roster.Met

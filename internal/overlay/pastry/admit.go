@@ -137,8 +137,8 @@ func (n *Node) admitTimeout() {
 
 // handleFor returns the handle of the given boot, if it is known.
 func (p *peer) handleFor(epoch uint32) *id.Handle {
-	if p.claimed != nil && p.claimed.Epoch == epoch {
-		return p.claimed
+	if c := p.work().claimed; c != nil && c.Epoch == epoch {
+		return c
 	}
 	return p.h
 }

@@ -27,10 +27,12 @@ type sentNonce struct {
 
 func (n *Node) link(r uint32) *link {
 	p := n.peer(r)
-	if p.link == nil {
-		p.link = new(link)
+	if l := p.work().link; l != nil {
+		return l
 	}
-	return p.link
+	l := new(link)
+	p.begin().link = l
+	return l
 }
 
 // active reports whether this node's arc saw owned traffic lately.
@@ -89,13 +91,17 @@ func (n *Node) beatBoth() {
 	}
 }
 
+// setNeighbour makes r the neighbour on side s; 0: there is none.
+func (n *Node) setNeighbour(s ring.Side, r uint32) {
+	n.nb[s], n.nbHandle[s] = r, n.peer(r).h
+}
+
 // held returns until when the lease on side s counts.
 func (n *Node) held(s ring.Side) machine.Time {
-	r := n.nb[s]
-	if r == 0 {
+	h := n.nbHandle[s]
+	if h == nil {
 		return 0
 	}
-	h := n.peer(r).h
 	return n.ledger.HeldUntil(s, h.GUID, h.Epoch)
 }
 
@@ -263,14 +269,14 @@ func (n *Node) grantAt(s ring.Side) machine.Time {
 	if n.cfg.Bugs.GrantEarly {
 		return n.now
 	}
-	return max(n.vouchAt(s), n.lapse(s), n.ledger.BlockedUntil(n.now, s, n.peer(n.nb[s]).h.GUID))
+	return max(n.vouchAt(s), n.lapse(s), n.ledger.BlockedUntil(n.now, s, n.nbHandle[s].GUID))
 }
 
 // lapse is when the leases have ended that nodes between us and the neighbour
 // on side s may hold from each other, as far as we have heard of them before
 // they were evicted: they may be frozen, and not know it.
 func (n *Node) lapse(s ring.Side) (at machine.Time) {
-	far := n.peer(n.nb[s]).h.GUID
+	far := n.nbHandle[s].GUID
 	for _, r := range n.deaths {
 		p := n.peer(r)
 		if p.h == nil || p.flags&(fFailed|fLeft) != fFailed {
@@ -405,7 +411,7 @@ func (n *Node) neighboursChanged(joiner uint32) {
 		if cur == old {
 			continue
 		}
-		n.nb[s] = cur
+		n.setNeighbour(s, cur)
 		switch {
 		case joiner != 0 && cur == joiner:
 			if old != 0 {
@@ -434,8 +440,8 @@ func (n *Node) neighboursChanged(joiner uint32) {
 // that it may grant to the node now between us.
 func (n *Node) returnLease(s ring.Side) {
 	h := n.ledger.Drop(s)
-	r, ok := n.peers.byGUID[h.Peer]
-	if !ok || h.Until <= n.now || n.peer(r).flags&(fFailed|fForgotten) != 0 {
+	r := n.peers.find(h.Peer)
+	if r == 0 || h.Until <= n.now || n.peer(r).flags&(fFailed|fForgotten) != 0 {
 		return
 	}
 	n.send(r, &Beat{n.beatBody(r, backFlag(s))})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -203,6 +204,26 @@ func FuzzDecodeSaved(f *testing.F) {
 	})
 }
 
+// TestNoSave: who wants no tables gets none, and nothing else changes.
+func TestNoSave(t *testing.T) {
+	run := func(no bool) *pool {
+		cfg := LAN()
+		cfg.NoSave = no
+		p := newPool(t, cfg)
+		first := p.start(handle(guidN(0), 1), nil)
+		p.start(handle(guidN(1), 1), first.Self())
+		p.net.Run(3 * machine.Minute)
+		return p
+	}
+	with, without := run(false), run(true)
+	if len(with.saved) != 2 || len(without.saved) != 0 {
+		t.Errorf("%d and %d nodes have saved", len(with.saved), len(without.saved))
+	}
+	if len(with.log) < 3 || !slices.Equal(with.log, without.log) {
+		t.Errorf("histories differ:\n%s\n%s", strings.Join(with.log, "\n"), strings.Join(without.log, "\n"))
+	}
+}
+
 func TestDamagedSaveIsIgnored(t *testing.T) {
 	p := newPool(t, LAN())
 	p.net.Now = machine.Time(machine.Hour) // a wall clock of 0 is none
@@ -222,9 +243,9 @@ func TestDamagedSaveIsIgnored(t *testing.T) {
 	}
 	other := LAN()
 	other.Pool = [32]byte{9}
-	n := New(other, handle(guidN(50), 1), 1)
+	n := New(&other, handle(guidN(50), 1), 1)
 	n.Start(0, nil, saved, false, nil)
-	if len(n.peers.byGUID) != 0 {
+	if n.peers.index.Len() != 0 {
 		t.Fatal("a table of another pool was taken")
 	}
 }

@@ -89,6 +89,9 @@ type Config struct {
 	HealFast, HealFor, HealSlow, HealAlone machine.Duration
 	// SaveEvery is the least time between two saved tables. 60 s.
 	SaveEvery machine.Duration
+	// NoSave emits no table: for a host that starts no node again, such as the
+	// simulator's overlay run. Default: false.
+	NoSave bool
 
 	// Failed and Remembered bound what is kept of evicted and once known
 	// nodes: 256 each, for FailedFor (15 min) and RememberFor (7 days).

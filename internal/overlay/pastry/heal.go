@@ -31,7 +31,7 @@ func (n *Node) healPeriod() machine.Duration {
 }
 
 func (n *Node) armHeal() {
-	at := n.now.Add(machine.Jitter(n.rnd, n.healPeriod(), 100_000))
+	at := n.now.Add(machine.Jitter(&n.rnd, n.healPeriod(), 100_000))
 	if n.timers.When(timer{tHeal, 0}) > at {
 		n.timers.Set(timer{tHeal, 0}, at)
 	}
@@ -55,18 +55,18 @@ func (n *Node) look() {
 	}
 	var failed, other uint32
 	nf, no := 0, 0
-	for r := 1; r < len(n.peers.list); r++ {
-		p := &n.peers.list[r]
+	for r := uint32(1); r < n.peers.end(); r++ {
+		p := n.peer(r)
 		if p.h == nil || p.flags&(fLeaf|fForgotten|fLeft) != 0 {
 			continue
 		}
 		if p.flags&fFailed != 0 {
 			if nf++; n.rnd.IntN(nf) == 0 {
-				failed = uint32(r)
+				failed = r
 			}
 		} else if p.flags&fSuspect == 0 {
 			if no++; n.rnd.IntN(no) == 0 {
-				other = uint32(r)
+				other = r
 			}
 		}
 	}
@@ -118,7 +118,7 @@ func (n *Node) alone() {
 	}
 	if j.smaller && !j.waited {
 		j.waited = true
-		n.set(tAlone, 0, machine.Jitter(n.rnd, n.cfg.AloneAfter, 250_000))
+		n.set(tAlone, 0, machine.Jitter(&n.rnd, n.cfg.AloneAfter, 250_000))
 		return
 	}
 	n.abandonJoin()

@@ -99,16 +99,16 @@ func (n *Node) joinAttempt() {
 	for range min(maxContacts, len(j.contacts)) {
 		r := j.contacts[j.next%len(j.contacts)]
 		j.next++
-		if p := n.peer(r); p.flags&fForgotten == 0 && p.ping == nil {
+		if p := n.peer(r); p.flags&fForgotten == 0 && p.work().ping == nil {
 			n.pingPeer(r)
 		}
 	}
 	// Whoever an earlier attempt made known may know the way when no contact
 	// lives any more.
-	known := len(n.peers.list) - 1
+	known := int(n.peers.end()) - 1
 	for i, asked := 0, 0; i < known && asked < maxContacts; i++ {
 		r := uint32(1 + (j.other+i)%known)
-		if p := n.peer(r); p.h != nil && p.ping == nil && p.flags&(fForgotten|fLeft) == 0 {
+		if p := n.peer(r); p.h != nil && p.work().ping == nil && p.flags&(fForgotten|fLeft) == 0 {
 			n.pingPeer(r)
 			asked++
 		}
@@ -120,7 +120,7 @@ func (n *Node) joinAttempt() {
 // joinLater arms the next attempt after the back-off, which doubles.
 func (n *Node) joinLater(atLeast machine.Duration) {
 	d := max(n.join.backoff, atLeast)
-	n.set(tJoin, 0, machine.Jitter(n.rnd, d, 300_000))
+	n.set(tJoin, 0, machine.Jitter(&n.rnd, d, 300_000))
 	n.join.backoff = min(2*n.join.backoff, lastBackoff)
 }
 
@@ -303,7 +303,7 @@ func (n *Node) settle() {
 func (n *Node) askEnds() {
 	for _, s := range ring.Sides {
 		if m, ok := n.leaf.Farthest(s); ok {
-			if p := n.peer(m.Ref); p.ask == nil && (n.now.Sub(p.asked) > n.rto(p) || p.asked == 0) {
+			if p := n.peer(m.Ref); p.work().ask == nil && (n.now.Sub(p.asked) > n.rto(p) || p.asked == 0) {
 				n.ask(m.Ref)
 			}
 		}
@@ -324,12 +324,13 @@ func (n *Node) hurryAsks() {
 		return
 	}
 	limit := 2*slowest + n.cfg.RTOFloor
-	for r := 1; r < len(n.peers.list); r++ {
-		if p := &n.peers.list[r]; p.ask != nil && p.ask.tries < 2 && n.now.Sub(p.ask.last) > limit {
-			p.ask.tries++
-			p.ask.last = n.now
-			n.sendLSProbe(uint32(r), true)
-			n.set(tAsk, uint32(r), n.probeTimeout(p))
+	for r := uint32(1); r < n.peers.end(); r++ {
+		p := n.peer(r)
+		if a := p.work().ask; a != nil && a.tries < 2 && n.now.Sub(a.last) > limit {
+			a.tries++
+			a.last = n.now
+			n.sendLSProbe(r, true)
+			n.set(tAsk, r, n.probeTimeout(p))
 		}
 	}
 }
@@ -392,8 +393,8 @@ func (n *Node) becomeReady() {
 	n.state = Ready
 	n.trace("pastry.ready", id.GUID{}, id.GUID{}, int64(took), "")
 	n.updates = append(n.updates, update{n.self, true})
-	for i := range n.nb {
-		n.nb[i] = 0
+	for _, s := range ring.Sides {
+		n.setNeighbour(s, 0)
 	}
 	n.soundSince = n.now
 	if n.leaf.Len() == 0 && n.ownedAfter <= n.now {
@@ -405,10 +406,10 @@ func (n *Node) becomeReady() {
 			n.sendBeat(r, false, 0) // they wait for our lease
 		}
 	}
-	n.set(tBeat, 0, machine.Jitter(n.rnd, n.period()/2, 900_000))
+	n.set(tBeat, 0, machine.Jitter(&n.rnd, n.period()/2, 900_000))
 	n.exchangeSoon(n.cfg.ExchangeNear)
-	n.set(tGossip, 0, machine.Jitter(n.rnd, n.gossip, 200_000))
-	n.set(tTable, 0, machine.Jitter(n.rnd, machine.Minute, 300_000))
+	n.set(tGossip, 0, machine.Jitter(&n.rnd, n.gossip, 200_000))
+	n.set(tTable, 0, machine.Jitter(&n.rnd, machine.Minute, 300_000))
 	n.armHeal()
 	for _, m := range n.leaf.All() {
 		if m.Ref != n.nb[0] && m.Ref != n.nb[1] {

@@ -12,7 +12,8 @@ import (
 func TestConformance(t *testing.T) {
 	kbrtest.Run(t, kbrtest.Engine{
 		New: func(self *id.Handle, app uint16, up kbr.Upcalls) kbrtest.Node {
-			n := New(LAN(), self, 1)
+			cfg := LAN()
+			n := New(&cfg, self, 1)
 			n.Register(app, up)
 			return n
 		},

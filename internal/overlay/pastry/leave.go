@@ -27,7 +27,7 @@ func (n *Node) Leave(now machine.Time, out []machine.Effect) []machine.Effect {
 	if ready {
 		for _, s := range ring.Sides {
 			if h := n.ledger.Drop(s); h.Until > now {
-				if r, ok := n.peers.byGUID[h.Peer]; ok {
+				if r := n.peers.find(h.Peer); r != 0 {
 					n.send(r, &Beat{n.beatBody(r, backFlag(s))})
 				}
 			}
@@ -99,8 +99,8 @@ func (n *Node) onLeave(r uint32, m *Leave) {
 func (n *Node) Forget(now machine.Time, g id.GUID, out []machine.Effect) []machine.Effect {
 	outer := n.enter(now, out)
 	defer func() { n.out = outer }()
-	r, ok := n.peers.byGUID[g]
-	if !ok {
+	r := n.peers.find(g)
+	if r == 0 {
 		r = n.peers.add(&id.Handle{GUID: g})
 	}
 	p := n.peer(r)
@@ -108,8 +108,8 @@ func (n *Node) Forget(now machine.Time, g id.GUID, out []machine.Effect) []machi
 		return n.out
 	}
 	n.askDone(r)
-	if p.proof != nil {
-		p.proof = nil
+	if p.work().proof != nil {
+		p.endProof()
 		n.stop(tProof, r)
 	}
 	if a := n.admission; a != nil && a.x == r {

@@ -93,13 +93,15 @@ func (n *Node) isNear(g id.GUID) bool {
 // are shared by all messages sent until the leaf set changes.
 func (n *Node) refs() (left, right []Ref) {
 	if n.lsLeft == nil {
-		n.lsLeft, n.lsRight = []Ref{}, []Ref{}
+		both := make([]Ref, 0, n.leaf.Count(ring.Left)+n.leaf.Count(ring.Right))
 		for i := range n.leaf.Count(ring.Left) {
-			n.lsLeft = append(n.lsLeft, refOf(n.peer(n.leaf.At(ring.Left, i).Ref).h))
+			both = append(both, refOf(n.peer(n.leaf.At(ring.Left, i).Ref).h))
 		}
 		for i := range n.leaf.Count(ring.Right) {
-			n.lsRight = append(n.lsRight, refOf(n.peer(n.leaf.At(ring.Right, i).Ref).h))
+			both = append(both, refOf(n.peer(n.leaf.At(ring.Right, i).Ref).h))
 		}
+		l := n.leaf.Count(ring.Left)
+		n.lsLeft, n.lsRight = both[:l:l], both[l:]
 	}
 	return n.lsLeft, n.lsRight
 }
@@ -126,19 +128,20 @@ func (n *Node) sendLSProbe(r uint32, reply bool) {
 func (n *Node) ask(r uint32) {
 	p := n.peer(r)
 	p.asked = n.now
-	if p.ask != nil {
+	if p.work().ask != nil {
 		return
 	}
 	p.flags &^= fAgain
-	p.ask = &asking{sent: n.now, last: n.now}
+	p.begin().ask = &asking{sent: n.now, last: n.now}
 	n.asks++
 	n.sendLSProbe(r, true)
 	n.set(tAsk, r, n.probeTimeout(p))
 }
 
 func (n *Node) askDone(r uint32) {
-	if p := n.peer(r); p.ask != nil {
-		p.ask = nil
+	if p := n.peer(r); p.work().ask != nil {
+		p.at.ask = nil
+		p.rest()
 		n.asks--
 		n.stop(tAsk, r)
 	}
@@ -146,7 +149,8 @@ func (n *Node) askDone(r uint32) {
 
 func (n *Node) askTimeout(r uint32) {
 	p := n.peer(r)
-	if p.ask == nil {
+	a := p.work().ask
+	if a == nil {
 		again := p.flags&fAgain != 0
 		p.flags &^= fAgain
 		if again && p.flags&(fLeaf|fFailed|fForgotten) == 0 && n.leaf.Wants(p.h.GUID) {
@@ -154,8 +158,8 @@ func (n *Node) askTimeout(r uint32) {
 		}
 		return
 	}
-	if p.ask.tries++; p.ask.tries < 3 {
-		p.ask.last = n.now
+	if a.tries++; a.tries < 3 {
+		a.last = n.now
 		n.sendLSProbe(r, true)
 		n.set(tAsk, r, n.probeTimeout(p))
 		return
@@ -177,10 +181,10 @@ func (n *Node) askTimeout(r uint32) {
 // never believed.
 func (n *Node) candidate(r uint32) {
 	p := n.peer(r)
-	if r == 0 || p.flags&(fLeaf|fQueued|fForgotten) != 0 || p.ask != nil || !n.leaf.Wants(p.h.GUID) {
+	if r == 0 || p.flags&(fLeaf|fQueued|fForgotten) != 0 || p.work().ask != nil || !n.leaf.Wants(p.h.GUID) {
 		return
 	}
-	if p.flags&fLeft != 0 && p.claimed == nil {
+	if p.flags&fLeft != 0 && p.work().claimed == nil {
 		return
 	}
 	if n.cfg.Bugs.TrustLeafSets && p.flags&fLeft == 0 {
@@ -226,6 +230,9 @@ func (n *Node) rumour(f Ref) (fetch bool) {
 		}
 		return false
 	}
+	if n.leaf.Beyond(f.Prefix) || n.isLeaf(f) {
+		return false // nothing below would come of it, and most are such
+	}
 	r, known := n.resolve(f)
 	if !known {
 		var g id.GUID
@@ -245,11 +252,26 @@ func (n *Node) rumour(f Ref) (fetch bool) {
 		}
 		return false
 	}
-	if f.Epoch > p.h.Epoch && (p.claimed == nil || p.claimed.Epoch < f.Epoch) {
-		return n.leaf.Wants(p.h.GUID)
+	if f.Epoch > p.h.Epoch {
+		if c := p.work().claimed; c == nil || c.Epoch < f.Epoch {
+			return n.leaf.Wants(p.h.GUID)
+		}
 	}
 	n.candidate(r)
 	return false
+}
+
+// isLeaf reports whether f is in the leaf set, in this boot. It may not see so
+// before refs has been called.
+func (n *Node) isLeaf(f Ref) bool {
+	i, ok := n.leaf.ByPrefix(f.Prefix)
+	switch {
+	case !ok || n.lsLeft == nil:
+		return false
+	case i < len(n.lsRight):
+		return n.lsRight[i] == f
+	}
+	return n.lsLeft[n.leaf.Len()-1-i] == f
 }
 
 // onLSProbe takes another's leaf set and its list of the dead.
@@ -259,9 +281,9 @@ func (n *Node) onLSProbe(r uint32, m *LSProbe) {
 	if !m.Ready {
 		p.asked = n.now // no need to ask
 	}
-	if p.ask != nil {
-		if p.ask.tries == 0 {
-			p.rtt.Sample(n.now.Sub(p.ask.sent))
+	if a := p.work().ask; a != nil {
+		if a.tries == 0 {
+			p.rtt.Sample(n.now.Sub(a.sent))
 		}
 		n.askDone(r)
 	}
@@ -458,7 +480,7 @@ func (n *Node) stranger(r uint32) {
 		n.table.offer(r, n)
 		return
 	}
-	if n.state == Ready && p.ask == nil && n.leaf.Wants(p.h.GUID) && (p.asked == 0 || n.now.Sub(p.asked) > n.cfg.ExchangeNear) {
+	if n.state == Ready && p.work().ask == nil && n.leaf.Wants(p.h.GUID) && (p.asked == 0 || n.now.Sub(p.asked) > n.cfg.ExchangeNear) {
 		p.asked = n.now
 		n.candidate(r)
 	}

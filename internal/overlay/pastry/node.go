@@ -34,7 +34,8 @@ type timer struct {
 	of   uint32
 }
 
-type timerKind uint8
+// timerKind is as wide as timer.of, so that keys are compared as one word.
+type timerKind uint32
 
 const (
 	tAcks     timerKind = iota // send gathered acks
@@ -76,30 +77,40 @@ type update struct {
 // Node is a Pastry node: a machine.Machine and a kbr.Router. It is not safe
 // for concurrent use.
 type Node struct {
-	cfg  Config
-	self *id.Handle
-	me   id.GUID
-	apps []app
-
-	now   machine.Time
-	wall  int64 // ms
-	out   []machine.Effect
-	rnd   *rand.Rand
-	state State
-
-	peers  peers
-	leaf   ring.LeafSet
-	table  table
-	timers machine.Timers[timer]
-	bucket ring.Bucket
-
-	// Neighbours and leases: beat.go, own.go.
-	nb          [2]uint32
+	// What nearly every step looks at: a simulation of many nodes finds none of
+	// it in the processor's cache, so it lies close together.
+	cfg         *Config
+	state       State
+	changed     bool // since the last save
+	everSaved   bool
+	everAdmit   bool // this process or the one before admitted somebody
+	gossipNews  bool
+	nb          [2]uint32     // neighbours, 0: none
+	nbHandle    [2]*id.Handle // theirs; kept by setNeighbour and setHandle
+	now         machine.Time
+	wall        int64 // ms
+	out         []machine.Effect
+	timers      machine.Timers[timer]
+	peers       peers
+	updates     []update
+	self        *id.Handle
+	soundSince  machine.Time // ready, and not stalled, see mayVouch
+	activeUntil machine.Time
+	rnd         rand.Rand // of pcg, here too
+	pcg         rand.PCG
+	grants      uint32 // number of the last lease given
+	asks        int    // LSProbes under way
 	ledger      ring.Ledger
 	ownedAfter  machine.Time // a restarted member owns nothing before
-	soundSince  machine.Time // ready, and not stalled, see mayVouch
-	grants      uint32       // number of the last lease given
-	activeUntil machine.Time
+	estimate    int64        // of N, refreshed when the leaf set changes
+	leaf        ring.LeafSet
+	table       table
+
+	lsLeft, lsRight []Ref // cached by refs
+
+	me     id.GUID
+	apps   []app
+	bucket ring.Bucket
 
 	// Messages under way: hop.go.
 	flights  map[uint32]*flight
@@ -115,7 +126,6 @@ type Node struct {
 	join      joining
 	admission *admission
 	admitted  lastAdmission
-	everAdmit bool // this process or the one before admitted somebody
 	losses    []machine.Time
 	lastLoss  machine.Time // last leaf that went without a goodbye, 0: none
 	healUntil machine.Time
@@ -125,21 +135,12 @@ type Node struct {
 	exchange   machine.Duration
 	exchanged  int // leaf exchanges so far
 	gossip     machine.Duration
-	gossipNews bool
-	changed    bool // since the last save
 	saved      machine.Time
-	everSaved  bool
-	estimate   int64 // of N, refreshed when the leaf set changes
 	leftSince  machine.Time
-
-	lsLeft, lsRight []Ref // cached by refs
-	deaths          []uint32
-	asks            int          // LSProbes under way
-	fetching        machine.Time // handles were asked for, wait for them until
-	repaired        machine.Time // last leaf repair
-	lookNonce       uint64
-
-	updates []update
+	deaths     []uint32
+	fetching   machine.Time // handles were asked for, wait for them until
+	repaired   machine.Time // last leaf repair
+	lookNonce  uint64
 }
 
 var (
@@ -147,15 +148,16 @@ var (
 	_ kbr.Router      = (*Node)(nil)
 )
 
-// New returns a node that has not started. It panics if cfg is not valid: call
-// Validate first on what a user wrote.
-func New(cfg Config, self *id.Handle, seed uint64) *Node {
+// New returns a node that has not started. cfg may be that of many nodes, and
+// must not change. It panics if cfg is not valid: call Validate first on what a
+// user wrote.
+func New(cfg *Config, self *id.Handle, seed uint64) *Node {
 	if err := cfg.Validate(); err != nil {
 		panic(err.Error())
 	}
 	n := &Node{
 		cfg: cfg, self: self, me: self.GUID,
-		rnd:      machine.NewRand(seed, self.GUID, "pastry"),
+		pcg:      *machine.NewPCG(seed, self.GUID, "pastry"),
 		peers:    newPeers(),
 		leaf:     ring.NewLeafSet(self.GUID, cfg.LeafSet, false),
 		table:    table{me: self.GUID},
@@ -166,6 +168,7 @@ func New(cfg Config, self *id.Handle, seed uint64) *Node {
 		gossip:   cfg.GossipMin,
 		estimate: 1,
 	}
+	n.rnd = *rand.New(&n.pcg)
 	n.flightNo = n.rnd.Uint32()
 	return n
 }

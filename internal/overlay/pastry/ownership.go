@@ -58,11 +58,17 @@ func (n *Node) ownership() kbr.Ownership {
 		return kbr.Ownership{}
 	}
 	for _, g := range n.ledger.Outstanding(n.now, ring.Left) {
+		if g.Peer == left {
+			continue // the border is that already
+		}
 		if lo := ring.Border(g.Peer, n.me); n.me.Sub(lo).Less(n.me.Sub(own.Arc.Lo)) {
 			own.Arc.Lo = lo
 		}
 	}
 	for _, g := range n.ledger.Outstanding(n.now, ring.Right) {
+		if g.Peer == right {
+			continue
+		}
 		if hi := ring.Border(n.me, g.Peer); hi.Sub(n.me).Less(own.Arc.Hi.Sub(n.me)) {
 			own.Arc.Hi = hi
 		}

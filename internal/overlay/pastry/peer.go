@@ -3,6 +3,7 @@ package pastry
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
 
 	"atoll.example/atoll/internal/id"
@@ -25,90 +26,159 @@ const (
 	fAgain                        // did not answer an LSProbe: to be asked again
 )
 
-// peer is all a node keeps of another one. Peers are interned: inside the
-// machine a node is a u32, its index. 0 is nobody.
+// peer is all a node keeps of another one: 64 bytes, and what at holds while
+// there is anything. Peers are interned: inside the machine a node is a u32, its
+// index. 0 is nobody.
 type peer struct {
 	h        *id.Handle
+	at       *work
 	rtt      ring.RTT
-	flags    uint16
-	pins     int32 // flights, proofs and other users that hold the reference
 	heard    machine.Time
-	heardSec int64        // wall clock, s, for the saved table
 	failedAt machine.Time // meaningful with fFailed
-	rounds   uint8        // of LSProbes without answer
-	fetches  uint8        // of HandlesReqs without answer
 	asked    machine.Time // last LSProbe sent to learn whether it fits; 0 never
-	claimed  *id.Handle   // a newer handle others tell of, not yet proven
-	proof    *proof       // probes under way
-	ask      *asking      // LSProbe under way
-	link     *link        // exchange of beats
-	ping     *pinging     // Probe for a table slot or on behalf of another
+	ref      uint32
+	heardSec uint32 // wall clock, s, for the saved table
+	pins     int32  // flights, proofs and other users that hold the reference
+	flags    uint16
+	rounds   uint8 // of LSProbes without answer
+	fetches  uint8 // of HandlesReqs without answer
+}
+
+// work is what few peers have at any time.
+type work struct {
+	claimed *id.Handle // a newer handle others tell of, not yet proven
+	proof   *proof     // probes under way
+	ask     *asking    // LSProbe under way
+	link    *link      // exchange of beats
+	ping    *pinging   // Probe for a table slot or on behalf of another
+}
+
+// work is what is under way with p, to read.
+func (p *peer) work() work {
+	if p.at == nil {
+		return work{}
+	}
+	return *p.at
+}
+
+// begin is what is under way with p, to add to it.
+func (p *peer) begin() *work {
+	if p.at == nil {
+		p.at = new(work)
+	}
+	return p.at
+}
+
+// rest lets go of p's work if nothing is left of it.
+func (p *peer) rest() {
+	if *p.at == (work{}) {
+		p.at = nil
+	}
+}
+
+func (p *peer) endProof() {
+	p.at.proof = nil
+	p.rest()
 }
 
 // maxPeers bounds the peers kept because others told of them. Those that spoke
 // to us are members, and as many as there are.
 const maxPeers = 8192
 
+// peers keeps the peers of a node, without a gap between them: a joiner meets
+// two or three times as many as it will keep. References stay what they are.
 type peers struct {
-	list   []peer
-	free   []uint32
-	byGUID map[id.GUID]uint32
-	byPref map[uint64]uint32 // 0: ambiguous
+	list  []peer   // the first is nobody, and always zero
+	place []uint32 // of a reference in list; with freeRef, it is free and the next such follows
+	free  uint32   // reference freed last, 0: none
+	index id.Index
 }
 
-func newPeers() peers {
-	return peers{list: make([]peer, 1, 64), byGUID: make(map[id.GUID]uint32, 64), byPref: make(map[uint64]uint32, 64)}
+const freeRef = 1 << 31
+
+func newPeers() peers { return peers{list: make([]peer, 1, 32), place: make([]uint32, 1, 32)} }
+
+// end is above all references.
+func (p *peers) end() uint32 { return uint32(len(p.place)) }
+
+// at returns r's peer, nobody if r is free. The pointer is good until a peer is
+// added or removed.
+func (p *peers) at(r uint32) *peer {
+	i := p.place[r]
+	if i >= freeRef {
+		i = 0
+	}
+	return &p.list[i]
 }
+
+// GUIDAt makes peers what the index finds GUIDs in.
+func (p *peers) GUIDAt(r uint32) *id.GUID { return &p.at(r).h.GUID }
+
+// find returns the reference of g's node, 0 if it is not known.
+func (p *peers) find(g id.GUID) uint32 { return p.index.Find(&g, p) }
 
 func prefix(g id.GUID) uint64 { return binary.BigEndian.Uint64(g[:8]) }
 
 func refOf(h *id.Handle) Ref { return Ref{Prefix: prefix(h.GUID), Epoch: h.Epoch} }
 
 func (p *peers) add(h *id.Handle) uint32 {
-	var r uint32
-	if n := len(p.free); n > 0 {
-		r, p.free = p.free[n-1], p.free[:n-1]
-	} else {
-		p.list = append(p.list, peer{})
-		r = uint32(len(p.list) - 1)
+	if len(p.list) == cap(p.list) {
+		p.resize(len(p.list) * 3 / 2)
 	}
-	p.list[r] = peer{h: h}
-	p.byGUID[h.GUID] = r
-	pre := prefix(h.GUID)
-	if _, taken := p.byPref[pre]; taken {
-		p.byPref[pre] = 0
+	i := uint32(len(p.list))
+	r := p.free
+	if r != 0 {
+		p.free = p.place[r] &^ freeRef
+		p.place[r] = i
 	} else {
-		p.byPref[pre] = r
+		r = p.end()
+		p.place = append(p.place, i)
 	}
+	p.list = append(p.list, peer{h: h, ref: r})
+	p.index.Add(r, p)
 	return r
 }
 
+// remove forgets r. The last peer of the list takes its place there.
 func (p *peers) remove(r uint32) {
-	g := p.list[r].h.GUID
-	delete(p.byGUID, g)
-	if p.byPref[prefix(g)] == r {
-		delete(p.byPref, prefix(g))
-	}
-	p.list[r] = peer{}
-	p.free = append(p.free, r)
+	p.index.Remove(r, p)
+	i, last := p.place[r], len(p.list)-1
+	p.list[i] = p.list[last]
+	p.place[p.list[i].ref] = i
+	p.list[last] = peer{}
+	p.list = p.list[:last]
+	p.place[r], p.free = freeRef|p.free, r
 }
 
-func (n *Node) peer(r uint32) *peer { return &n.peers.list[r] }
+func (p *peers) resize(capacity int) { p.list = append(make([]peer, 0, capacity), p.list...) }
+
+// fit gives back the room of peers that are gone.
+func (p *peers) fit() {
+	if n := len(p.list); cap(p.list) > 32+n*3/2 {
+		p.resize(n * 5 / 4)
+	}
+	p.index.Fit(p)
+	if p.list[0] != (peer{}) {
+		panic("pastry: something is known of nobody")
+	}
+}
+
+func (n *Node) peer(r uint32) *peer { return n.peers.at(r) }
 
 // intern returns the reference of h's node. An unproven newer handle of a
 // known node is kept aside: handles are not signed, so only the node itself
 // can void its older process. Other addresses of the same process are taken
 // for one that has not answered: it may have found a relay meanwhile.
 func (n *Node) intern(h *id.Handle) uint32 {
-	if r, ok := n.peers.byGUID[h.GUID]; ok {
+	if r := n.peers.find(h.GUID); r != 0 {
 		p := n.peer(r)
 		moved := h.Epoch == p.h.Epoch && !slices.Equal(h.Addrs, p.h.Addrs)
 		switch {
 		case h.Epoch <= p.h.Epoch && !moved:
 		case p.flags&fVerified == 0:
-			p.h = h
-		case !moved || p.flags&(fFailed|fLeft) == fFailed && p.claimed == nil:
-			p.claimed = h
+			n.setHandle(r, h)
+		case !moved || p.flags&(fFailed|fLeft) == fFailed && p.work().claimed == nil:
+			p.begin().claimed = h
 		}
 		return r
 	}
@@ -116,17 +186,27 @@ func (n *Node) intern(h *id.Handle) uint32 {
 		n.count("pastry.badhandle", h.GUID)
 		return 0
 	}
-	if len(n.peers.byGUID) >= maxPeers {
+	if n.peers.index.Len() >= maxPeers {
 		n.count("pastry.crowded", h.GUID)
 		return 0
 	}
 	return n.peers.add(h)
 }
 
+// setHandle replaces r's handle.
+func (n *Node) setHandle(r uint32, h *id.Handle) {
+	n.peer(r).h = h
+	for s := range n.nb {
+		if n.nb[s] == r {
+			n.nbHandle[s] = h
+		}
+	}
+}
+
 // handle is where to send to: the newest handle told of.
 func (p *peer) handle() *id.Handle {
-	if p.claimed != nil && p.flags&fFailed != 0 {
-		return p.claimed
+	if c := p.work().claimed; c != nil && p.flags&fFailed != 0 {
+		return c
 	}
 	return p.h
 }
@@ -134,8 +214,8 @@ func (p *peer) handle() *id.Handle {
 // hear takes note that a message of h came directly from it, and returns its
 // reference; 0 if the message must be ignored.
 func (n *Node) hear(h *id.Handle) uint32 {
-	r, known := n.peers.byGUID[h.GUID]
-	if !known {
+	r := n.peers.find(h.GUID)
+	if r == 0 {
 		if h.GUID == n.me {
 			n.trace("pastry.twin", h.GUID, id.GUID{}, int64(h.Epoch), "")
 			return 0
@@ -154,15 +234,17 @@ func (n *Node) hear(h *id.Handle) uint32 {
 		case h.Epoch > p.h.Epoch && p.flags&fVerified != 0:
 			n.rebooted(r, h)
 		default:
-			p.h = h // same epoch: addresses may have changed
+			n.setHandle(r, h) // same epoch: addresses may have changed
 		}
 	}
 	p.flags |= fVerified
-	p.heard, p.heardSec, p.rounds = n.now, n.wall/1000, 0
-	if p.claimed != nil && p.claimed.Epoch <= h.Epoch {
-		p.claimed = nil
+	p.heard, p.heardSec, p.rounds = n.now, seconds(n.wall/1000), 0
+	w := p.work()
+	if w.claimed != nil && w.claimed.Epoch <= h.Epoch {
+		p.at.claimed = nil
+		p.rest()
 	}
-	if p.flags&(fSuspect|fFailed) != 0 || p.proof != nil {
+	if p.flags&(fSuspect|fFailed) != 0 || w.proof != nil {
 		n.cleared(r)
 	}
 	return r
@@ -175,9 +257,12 @@ func (n *Node) rebooted(r uint32, h *id.Handle) {
 	n.trace("pastry.reboot", h.GUID, id.GUID{}, int64(h.Epoch), "")
 	n.ledger.Rebooted(h.GUID, h.Epoch)
 	n.dropEverywhere(r)
-	p.h = h
+	n.setHandle(r, h)
 	p.flags &^= fReady | fFailed | fLeft
-	p.link = nil
+	if p.at != nil {
+		p.at.link = nil
+		p.rest()
+	}
 	p.asked = 0
 }
 
@@ -189,8 +274,8 @@ func (n *Node) dropEverywhere(r uint32) {
 
 // resolve finds a known node by its ref.
 func (n *Node) resolve(f Ref) (r uint32, known bool) {
-	r, known = n.peers.byPref[f.Prefix]
-	return r, known && r != 0
+	r, matches := n.peers.index.FindPrefix(f.Prefix, &n.peers)
+	return r, matches == 1
 }
 
 // sweep forgets peers that nothing holds: beyond the Remembered most recently
@@ -203,22 +288,24 @@ func (n *Node) sweep() {
 		r  uint32
 		at machine.Time
 	}
-	var live, failed []old
-	for r := range n.peers.list {
-		p := &n.peers.list[r]
-		if p.h == nil || p.pins > 0 || p.proof != nil || p.ask != nil || p.ping != nil ||
+	var buf [2][128]old // what is found seldom is more
+	live, failed := buf[0][:0], buf[1][:0]
+	for r := range n.peers.end() {
+		p := n.peer(r)
+		w := p.work()
+		if p.h == nil || p.pins > 0 || w.proof != nil || w.ask != nil || w.ping != nil ||
 			p.flags&(fLeaf|fTable|fQueued|fForgotten|fAgain) != 0 {
 			continue
 		}
 		switch {
 		case p.flags&(fFailed|fLeft) != 0 && n.now.Sub(p.failedAt) < n.cfg.FailedFor:
-			failed = append(failed, old{uint32(r), p.failedAt})
+			failed = append(failed, old{r, p.failedAt})
 		case p.flags&(fFailed|fLeft) != 0:
-			n.peers.remove(uint32(r))
+			n.peers.remove(r)
 		case p.flags&fVerified != 0 && n.now.Sub(p.heard) < n.cfg.RememberFor || n.keep(p):
-			live = append(live, old{uint32(r), p.heard})
+			live = append(live, old{r, p.heard})
 		default:
-			n.peers.remove(uint32(r))
+			n.peers.remove(r)
 		}
 	}
 	cut := func(list []old, limit int) {
@@ -237,7 +324,11 @@ func (n *Node) sweep() {
 	}
 	cut(live, n.cfg.Remembered)
 	cut(failed, n.cfg.Failed)
+	n.peers.fit()
 }
+
+// seconds is a wall clock's time as peers keep it.
+func seconds(s int64) uint32 { return uint32(min(max(s, 0), math.MaxUint32)) }
 
 // keep holds on to peers named at the start (seeds, the saved table) that were
 // never heard in this life, as long as this node has no leaves.

@@ -97,7 +97,8 @@ func handle(g id.GUID, epoch uint32) *id.Handle {
 
 // add makes a node without starting it.
 func (p *pool) add(h *id.Handle) *Node {
-	n := New(p.cfg, h, 1)
+	cfg := p.cfg // tests change it for those that come later
+	n := New(&cfg, h, 1)
 	app := &recorder{}
 	n.Register(kbr.AppDHT, app)
 	if _, ok := p.nodes[h.GUID]; !ok {

@@ -59,24 +59,25 @@ func (n *Node) suspect(r uint32) {
 		n.trace("pastry.suspect", p.h.GUID, id.GUID{}, int64(n.now.Sub(p.heard)), "")
 	}
 	n.doubt(r)
-	p.proof.alone = false
+	p.work().proof.alone = false
 }
 
 // doubt starts to prove that r is dead, without suspicion: on a rumour.
 func (n *Node) doubt(r uint32) {
 	p := n.peer(r)
-	if p.proof != nil || p.flags&fFailed != 0 {
+	if p.work().proof != nil || p.flags&fFailed != 0 {
 		return
 	}
 	p.flags &^= fIndirect
-	p.proof = &proof{since: n.now, nonce: n.nonce(), alone: true}
-	n.send(r, &Probe{Nonce: p.proof.nonce})
+	pr := &proof{since: n.now, nonce: n.nonce(), alone: true}
+	p.begin().proof = pr
+	n.send(r, &Probe{Nonce: pr.nonce})
 	n.set(tProof, r, n.probeTimeout(p))
 }
 
 func (n *Node) proofStep(r uint32) {
 	p := n.peer(r)
-	pr := p.proof
+	pr := p.work().proof
 	if pr == nil {
 		return
 	}
@@ -99,13 +100,14 @@ func (n *Node) proofStep(r uint32) {
 // suspect, to probe it too: its leaves if it is one of ours.
 func (n *Node) probeBoth(r uint32) {
 	p := n.peer(r)
-	n.send(r, &Probe{Nonce: p.proof.nonce})
-	if p.proof.alone && p.proof.step == 0 {
+	pr := p.work().proof
+	n.send(r, &Probe{Nonce: pr.nonce})
+	if pr.alone && pr.step == 0 {
 		return
 	}
 	asked := 0
 	for _, h := range n.around(p.h.GUID, r) {
-		n.send(h, &PingReq{Target: p.handle(), Nonce: p.proof.nonce})
+		n.send(h, &PingReq{Target: p.handle(), Nonce: pr.nonce})
 		if asked++; asked == helpers {
 			break
 		}
@@ -128,8 +130,8 @@ func (n *Node) around(g id.GUID, not uint32) []uint32 {
 // cleared: r answered. It is back in routing at once.
 func (n *Node) cleared(r uint32) {
 	p := n.peer(r)
-	if p.proof != nil {
-		p.proof = nil
+	if p.work().proof != nil {
+		p.endProof()
 		n.stop(tProof, r)
 	}
 	p.flags &^= fSuspect | fIndirect
@@ -143,8 +145,8 @@ func (n *Node) cleared(r uint32) {
 // evict takes r out of all tables: it is proven dead as far as we can tell.
 func (n *Node) evict(r uint32) {
 	p := n.peer(r)
-	since := p.proof.since
-	p.proof = nil
+	since := p.work().proof.since
+	p.endProof()
 	n.stop(tProof, r)
 	p.flags = p.flags&^(fSuspect|fIndirect|fReady|fVerified) | fFailed
 	p.failedAt = n.now
@@ -174,7 +176,7 @@ func (n *Node) evict(r uint32) {
 func (n *Node) onProbeAck(r uint32, m *ProbeAck) {
 	p := n.peer(r)
 	n.setReady(r, m.Ready)
-	g := p.ping
+	g := p.work().ping
 	if g == nil || g.nonce != m.Nonce {
 		return
 	}
@@ -190,8 +192,9 @@ func (n *Node) onProbeAck(r uint32, m *ProbeAck) {
 
 func (n *Node) pingDone(r uint32, ok bool) {
 	p := n.peer(r)
-	g := p.ping
-	p.ping = nil
+	g := p.work().ping
+	p.at.ping = nil
+	p.rest()
 	n.stop(tPing, r)
 	for _, f := range g.for_ {
 		if ok {
@@ -204,17 +207,19 @@ func (n *Node) pingDone(r uint32, ok bool) {
 // pingPeer probes r once, with one repetition.
 func (n *Node) pingPeer(r uint32) *pinging {
 	p := n.peer(r)
-	if p.ping == nil {
-		p.ping = &pinging{nonce: n.nonce(), sent: n.now}
-		n.send(r, &Probe{Nonce: p.ping.nonce})
-		n.set(tPing, r, n.probeTimeout(p))
+	if g := p.work().ping; g != nil {
+		return g
 	}
-	return p.ping
+	g := &pinging{nonce: n.nonce(), sent: n.now}
+	p.begin().ping = g
+	n.send(r, &Probe{Nonce: g.nonce})
+	n.set(tPing, r, n.probeTimeout(p))
+	return g
 }
 
 func (n *Node) pingTimeout(r uint32) {
 	p := n.peer(r)
-	g := p.ping
+	g := p.work().ping
 	if g == nil {
 		return
 	}
@@ -253,14 +258,14 @@ func (n *Node) onPingRep(_ uint32, m *PingRep) {
 	if !m.OK {
 		return
 	}
-	for r := range n.peers.list {
-		p := &n.peers.list[r]
-		if p.proof != nil && p.proof.nonce == m.Nonce {
-			p.proof = nil
+	for r := range n.peers.end() {
+		p := n.peer(r)
+		if pr := p.work().proof; pr != nil && pr.nonce == m.Nonce {
+			p.endProof()
 			p.flags |= fIndirect
-			n.stop(tProof, uint32(r))
+			n.stop(tProof, r)
 			n.trace("pastry.indirect", p.h.GUID, id.GUID{}, 0, "")
-			n.beatIndirect(uint32(r))
+			n.beatIndirect(r)
 			return
 		}
 	}

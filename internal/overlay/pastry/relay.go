@@ -123,8 +123,8 @@ func (n *Node) deliverRing(m *kbr.Message) {
 // alone, or through them. So a relayed beat gives a lease only while the
 // neighbour is silent on the direct link, and returns none.
 func (n *Node) onRelayedBeat(from *id.Handle, b *BeatBody, ack bool) {
-	r, ok := n.peers.byGUID[from.GUID]
-	if !ok || r != n.nb[0] && r != n.nb[1] || n.peer(r).h.Epoch != from.Epoch || n.state != Ready {
+	r := n.peers.find(from.GUID)
+	if r == 0 || r != n.nb[0] && r != n.nb[1] || n.peer(r).h.Epoch != from.Epoch || n.state != Ready {
 		return
 	}
 	given := *b

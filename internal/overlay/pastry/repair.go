@@ -62,7 +62,7 @@ func (n *Node) exchangeSoon(d machine.Duration) {
 		return
 	}
 	n.exchange = n.cfg.ExchangeFar
-	at := n.now.Add(machine.Jitter(n.rnd, d, 250_000))
+	at := n.now.Add(machine.Jitter(&n.rnd, d, 250_000))
 	if n.timers.When(timer{tExchange, 0}) > at {
 		n.timers.Set(timer{tExchange, 0}, at)
 	}
@@ -76,7 +76,7 @@ func (n *Node) exchangeLeaves() {
 	if n.state != Ready {
 		return
 	}
-	n.set(tExchange, 0, machine.Jitter(n.rnd, n.exchange, 100_000))
+	n.set(tExchange, 0, machine.Jitter(&n.rnd, n.exchange, 100_000))
 	side := ring.Sides[n.exchanged%2]
 	if n.exchanged++; side == ring.Right {
 		n.exchange = min(2*n.exchange, n.cfg.ExchangeMax)
@@ -203,7 +203,7 @@ func (n *Node) gossipRows() {
 		n.gossip = min(2*n.gossip, n.cfg.GossipMax)
 	}
 	n.gossipNews = false
-	n.set(tGossip, 0, machine.Jitter(n.rnd, n.gossip, 200_000))
+	n.set(tGossip, 0, machine.Jitter(&n.rnd, n.gossip, 200_000))
 	for p := range n.table.rows {
 		if r := n.rowMember(p); r != 0 {
 			n.send(r, &RowReq{P: uint8(p)})
@@ -213,7 +213,7 @@ func (n *Node) gossipRows() {
 
 // probeTable probes table entries that were silent for TableProbe.
 func (n *Node) probeTable() {
-	n.set(tTable, 0, machine.Jitter(n.rnd, min(machine.Minute, n.cfg.TableProbe), 300_000))
+	n.set(tTable, 0, machine.Jitter(&n.rnd, min(machine.Minute, n.cfg.TableProbe), 300_000))
 	if n.state != Ready {
 		return
 	}

@@ -109,14 +109,17 @@ func (n *Node) save() {
 		return
 	}
 	n.changed, n.saved, n.everSaved = false, n.now, true
+	if n.cfg.NoSave {
+		return
+	}
 	t := savedTable{pool: n.cfg.Pool, n: uint64(n.estimate), widths: []byte{id.DigitBits}}
 	others := 0
-	for r := 1; r < len(n.peers.list) && len(t.nodes) < maxSaved; r++ {
-		p := &n.peers.list[r]
+	for r := uint32(1); r < n.peers.end() && len(t.nodes) < maxSaved; r++ {
+		p := n.peer(r)
 		if p.h == nil || p.flags&(fForgotten|fLeft) != 0 || p.heardSec == 0 {
 			continue
 		}
-		s := savedNode{h: p.h, srtt: p.rtt.Smoothed(), heard: p.heardSec, part: partRemembered}
+		s := savedNode{h: p.h, srtt: p.rtt.Smoothed(), heard: int64(p.heardSec), part: partRemembered}
 		switch {
 		case p.flags&fLeaf != 0:
 			s.part = partLeaf
@@ -159,7 +162,7 @@ func (n *Node) restore(b []byte) int {
 			}
 			count++
 			p := n.peer(r)
-			p.heardSec = s.heard
+			p.heardSec = seconds(s.heard)
 			if s.srtt > 0 {
 				p.rtt.Sample(s.srtt)
 			}

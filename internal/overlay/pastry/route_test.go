@@ -35,7 +35,7 @@ func oracle(t testing.TB, cfg Config, list []id.GUID) map[id.GUID]*Node {
 	}
 	nodes := make(map[id.GUID]*Node, len(list))
 	for _, h := range hs {
-		n := New(cfg, h, 1)
+		n := New(&cfg, h, 1)
 		n.Adopt(0, hs, true, nil, nil)
 		nodes[h.GUID] = n
 	}
@@ -141,7 +141,7 @@ func TestNextHopIsNaive(t *testing.T) {
 		slices.SortFunc(hs, func(a, b *id.Handle) int { return a.GUID.Cmp(b.GUID) })
 		nodes := map[id.GUID]*Node{}
 		for i, h := range hs {
-			n := New(cfg, h, 1)
+			n := New(&cfg, h, 1)
 			// True leaf sets, but only a part of the others.
 			var known []*id.Handle
 			for k := 1; k <= min(cfg.LeafSet, count-1); k++ {
@@ -200,8 +200,8 @@ func naive(t *rapid.T, n *Node, key id.GUID, next *id.Handle, rule kbr.Rule) {
 	}
 	p := id.CommonDigits(n.me, key)
 	inSlot, rare := false, n.me
-	for r := 1; r < len(n.peers.list); r++ {
-		q := &n.peers.list[r]
+	for r := uint32(1); r < n.peers.end(); r++ {
+		q := n.peer(r)
 		if q.flags&(fLeaf|fTable) == 0 {
 			continue
 		}
@@ -259,7 +259,8 @@ func BenchmarkNextHop(b *testing.B) {
 	for i := range list {
 		list[i] = handle(guidN(i), 1)
 	}
-	n := New(Sim(), list[0], 1)
+	cfg := Sim()
+	n := New(&cfg, list[0], 1)
 	n.Adopt(0, list, true, nil, nil)
 	keys := make([]id.GUID, 1024)
 	for i := range keys {
@@ -290,7 +291,8 @@ func BenchmarkStepForward(b *testing.B) {
 	for i := range list {
 		list[i] = handle(guidN(i), 1)
 	}
-	n := New(Sim(), list[0], 1)
+	cfg := Sim()
+	n := New(&cfg, list[0], 1)
 	n.Adopt(0, list, true, nil, nil)
 	var out []machine.Effect
 	now := machine.Time(0)

@@ -154,7 +154,7 @@ func (n *Node) Ownership(now machine.Time) kbr.Ownership {
 // Lookup returns the freshest known handle of g; nil if g is neither in the
 // leaf set nor in the routing table.
 func (n *Node) Lookup(g id.GUID) *id.Handle {
-	if r, ok := n.peers.byGUID[g]; ok && n.peer(r).flags&(fLeaf|fTable) != 0 {
+	if r := n.peers.find(g); r != 0 && n.peer(r).flags&(fLeaf|fTable) != 0 {
 		return n.peer(r).h
 	}
 	return nil
@@ -162,7 +162,7 @@ func (n *Node) Lookup(g id.GUID) *id.Handle {
 
 // RTT is the smoothed round-trip time to g, 0 if unknown.
 func (n *Node) RTT(g id.GUID) machine.Duration {
-	if r, ok := n.peers.byGUID[g]; ok {
+	if r := n.peers.find(g); r != 0 {
 		return n.peer(r).rtt.Smoothed()
 	}
 	return 0
@@ -192,7 +192,7 @@ func (n *Node) Remember(hs []*id.Handle) {
 		}
 		if r := n.intern(h); r != 0 {
 			if p := n.peer(r); p.heardSec == 0 {
-				p.heardSec = max(n.wall/1000, 1)
+				p.heardSec = max(seconds(n.wall/1000), 1)
 			}
 		}
 	}

@@ -2,7 +2,9 @@ package ring
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
+	"slices"
 	"sort"
 
 	"atoll.example/atoll/internal/id"
@@ -29,6 +31,7 @@ type LeafSet struct {
 	self    id.GUID
 	h       int
 	all     []Member // clockwise from self
+	keys    []uint64 // the key of each
 	split   int      // all[:split] is the right side, if not wrapped
 	wrapped bool
 }
@@ -36,7 +39,50 @@ type LeafSet struct {
 // NewLeafSet returns the empty leaf set of a node that knows nobody. Wrapped
 // says that there is nobody else to know.
 func NewLeafSet(self id.GUID, h int, wrapped bool) LeafSet {
-	return LeafSet{self: self, h: h, wrapped: wrapped}
+	return LeafSet{
+		self: self, h: h, wrapped: wrapped,
+		all: make([]Member, 0, 2*h+1), keys: make([]uint64, 0, 2*h+1), // Insert adds before it drops
+	}
+}
+
+// key is the way from self to g in units of 2^-64 of the ring, and never falls
+// on the way clockwise from self: enough to search by, but where two are equal.
+func (l *LeafSet) key(g id.GUID) uint64 {
+	k := prefix(g) - prefix(l.self)
+	if k == 0 && g.Less(l.self) {
+		return math.MaxUint64
+	}
+	return k
+}
+
+// prefix is the first 8 bytes of g.
+func prefix(g id.GUID) uint64 { return binary.BigEndian.Uint64(g[:8]) }
+
+// at returns the position of the first member whose key is not less than k.
+func (l *LeafSet) at(k uint64) int {
+	lo, hi := 0, len(l.keys)
+	for lo < hi {
+		if m := (lo + hi) / 2; l.keys[m] < k {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo
+}
+
+// ByPrefix returns the position in All of the member whose GUID begins with the
+// 8 bytes of pre.
+func (l *LeafSet) ByPrefix(pre uint64) (int, bool) {
+	i := l.at(pre - prefix(l.self))
+	return i, i < len(l.all) && prefix(l.all[i].GUID) == pre
+}
+
+// Beyond reports whether every GUID that begins with pre is too far away: both
+// sides are full of nearer nodes.
+func (l *LeafSet) Beyond(pre uint64) bool {
+	k, s := pre-prefix(l.self), l.split
+	return !l.wrapped && s == l.h && len(l.keys) == 2*l.h && l.keys[s-1] < k && k < l.keys[s]
 }
 
 // clockwise orders a before b on the way clockwise from self.
@@ -49,7 +95,11 @@ func (l *LeafSet) clockwise(a, b id.GUID) bool {
 
 // find returns the position of g, or where it belongs.
 func (l *LeafSet) find(g id.GUID) (int, bool) {
-	i := sort.Search(len(l.all), func(i int) bool { return !l.clockwise(l.all[i].GUID, g) })
+	k := l.key(g)
+	i := l.at(k)
+	for i < len(l.all) && l.keys[i] == k && l.clockwise(l.all[i].GUID, g) {
+		i++
+	}
 	return i, i < len(l.all) && l.all[i].GUID == g
 }
 
@@ -178,9 +228,8 @@ func (l *LeafSet) Insert(m Member) (added bool, out Member, dropped bool) {
 		}
 		return false, Member{}, false
 	}
-	l.all = append(l.all, Member{})
-	copy(l.all[i+1:], l.all[i:])
-	l.all[i] = m
+	l.all = slices.Insert(l.all, i, m)
+	l.keys = slices.Insert(l.keys, i, l.key(m.GUID))
 	drop := -1
 	switch {
 	case l.wrapped:
@@ -207,8 +256,13 @@ func (l *LeafSet) Insert(m Member) (added bool, out Member, dropped bool) {
 		return true, Member{}, false
 	}
 	out = l.all[drop]
-	l.all = append(l.all[:drop], l.all[drop+1:]...)
+	l.cut(drop)
 	return true, out, true
+}
+
+func (l *LeafSet) cut(i int) {
+	l.all = slices.Delete(l.all, i, i+1)
+	l.keys = slices.Delete(l.keys, i, i+1)
 }
 
 // Remove takes g out, if it is in.
@@ -217,7 +271,7 @@ func (l *LeafSet) Remove(g id.GUID) bool {
 	if !ok {
 		return false
 	}
-	l.all = append(l.all[:i], l.all[i+1:]...)
+	l.cut(i)
 	if !l.wrapped && i < l.split {
 		l.split--
 	}

@@ -70,6 +70,35 @@ func TestLeafSetIsSortAndCut(t *testing.T) {
 	})
 }
 
+// TestByPrefix: what a prefix tells is what the GUID would.
+func TestByPrefix(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		list := nodes(t, 1, 24)
+		self := rapid.SampledFrom(list).Draw(t, "self")
+		l := build(t, list, self, rapid.IntRange(1, 5).Draw(t, "h"))
+		g := anyGUID(t)
+		i, ok := l.ByPrefix(prefix(g))
+		switch {
+		case ok && prefix(l.All()[i].GUID) != prefix(g):
+			t.Fatalf("%s found for %s", l.All()[i].GUID, g)
+		case !ok && l.Has(g) && prefix(g) != prefix(self):
+			t.Fatalf("%s not found", g)
+		}
+		if l.Beyond(prefix(g)) && (l.Wants(g) || l.Has(g)) {
+			t.Fatalf("%s is not beyond", g)
+		}
+	})
+	l := NewLeafSet(id.GUID{}, 2, false)
+	for i := range 8 {
+		l.Insert(Member{GUID: id.GUID{byte(32*i + 16)}})
+	}
+	for first, want := range map[byte]bool{0: false, 32: false, 48: false, 49: true, 128: true, 207: true, 208: false, 240: false} {
+		if got := l.Beyond(prefix(id.GUID{first})); got != want {
+			t.Errorf("%02x is beyond: %v", first, got)
+		}
+	}
+}
+
 // After any removals what is left are the same nodes, in the same order, and a
 // wrapped leaf set still cuts both sides from the whole ring.
 func TestLeafSetAfterRemovals(t *testing.T) {
