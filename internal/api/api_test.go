@@ -290,6 +290,7 @@ func TestSocket(t *testing.T) {
 // told.
 func TestServeEnds(t *testing.T) {
 	n := apitest.New()
+	n.Add("notes", []byte("text"), true)
 	n.Hold = make(chan struct{}) // for ever
 	dir := t.TempDir()
 	stop, err := apitest.Serve(n, dir)
@@ -306,7 +307,11 @@ func TestServeEnds(t *testing.T) {
 		_, err := c.Verify(t.Context(), api.VerifyRequest{All: true}, nil)
 		verify <- err
 	}()
-	<-n.Held
+	select {
+	case <-n.Held:
+	case err := <-verify:
+		t.Fatalf("verify did not begin: %v", err)
+	}
 	begin := time.Now()
 	if err := stop(); err != nil {
 		t.Error(err)
