@@ -91,6 +91,20 @@ func TestTimers(t *testing.T) {
 	})
 }
 
+// TestTimersGiveBack: the room of many timers goes when they do.
+func TestTimersGiveBack(t *testing.T) {
+	var ts Timers[int]
+	for i := range 10 * few {
+		ts.Set(i, Time(i))
+	}
+	for i := range 10*few - 1 {
+		ts.Stop(i)
+	}
+	if cap(ts.heap) > few || ts.at != nil || ts.When(10*few-1) != Time(10*few-1) {
+		t.Errorf("room for %d, a map of %d", cap(ts.heap), len(ts.at))
+	}
+}
+
 // TestRandStreams: one stream per (seed, node, purpose), always the same one.
 func TestRandStreams(t *testing.T) {
 	a, b := id.FromPrefix("65a1fc"), id.FromPrefix("d46a1c")
