@@ -54,5 +54,8 @@ func expDuration(r *rand.Rand, mean machine.Duration) machine.Duration {
 	}
 	minus := uint64(z+1)<<24 - log // −log2 u, in units of 2^-24
 	ln := minus * 11629080 >> 24   // ln 2 = 11629080 / 2^24
+	if mean < 2*4096 {             // of which the line below would make nothing, or half
+		return machine.Duration(int64(mean) * int64(ln) >> 24)
+	}
 	return machine.Duration(int64(mean) / 4096 * int64(ln) >> 12)
 }
