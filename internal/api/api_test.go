@@ -290,7 +290,6 @@ func TestSocket(t *testing.T) {
 // told.
 func TestServeEnds(t *testing.T) {
 	n := apitest.New()
-	n.Add("notes", []byte("text"), true)
 	n.Hold = make(chan struct{}) // for ever
 	dir := t.TempDir()
 	stop, err := apitest.Serve(n, dir)

@@ -400,7 +400,7 @@ func (n *Node) check(ctx context.Context, op string, r api.VerifyRequest, report
 				res.OK, res.Missing, res.Repaired = 4, 0, 1
 			}
 		}
-	} else if ls, err := n.Ls(ctx, ""); err != nil || len(ls.Files) == 0 {
+	} else if ls, err := n.Ls(ctx, ""); n.Hold == nil && (err != nil || len(ls.Files) == 0) {
 		return api.VerifyResult{Unrepairable: []id.GUID{}, Bad: []api.BadCopies{}}, err
 	}
 	return res, n.hold(ctx, "checking", report)
