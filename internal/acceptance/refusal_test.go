@@ -379,7 +379,7 @@ func (p *pool) soon(holds func() bool) {
 		select {
 		case <-glance.C:
 		case <-limit:
-			p.t.Fatal("waited in vain for a transfer to be under way")
+			p.t.Fatal("waited in vain for half a minute")
 		}
 	}
 }
