@@ -36,6 +36,7 @@ var rows = []row{
 		internal/store/memstore
 		internal/library/scan
 		internal/transfer
+		internal/cputime
 	`},
 
 	// ══════ pure below: no goroutine, lock, clock, socket, disk ══════

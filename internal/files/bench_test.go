@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"atoll.example/atoll/internal/cputime"
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/seal"
 )
@@ -52,13 +53,13 @@ func BenchmarkPut(b *testing.B) {
 	const size = 256 << 20
 	c := open(b, &sink{}, b.TempDir())
 	b.SetBytes(size)
-	start := cpuTime()
+	start := cputime.Used()
 	for b.Loop() {
 		if _, err := c.PutFile(b.Context(), PutRequest{Source: &counter{left: size}}); err != nil {
 			b.Fatal(err)
 		}
 	}
-	if used := cpuTime() - start; used > 0 {
+	if used := cputime.Used() - start; used > 0 {
 		b.ReportMetric(used.Seconds()*1e3/float64(b.N)/(size>>20), "CPU-ms/MiB")
 	}
 }
@@ -81,13 +82,13 @@ func BenchmarkGet(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(size)
-			start := cpuTime()
+			start := cputime.Used()
 			for b.Loop() {
 				if err := get(); err != nil {
 					b.Fatal(err)
 				}
 			}
-			if used := cpuTime() - start; used > 0 {
+			if used := cputime.Used() - start; used > 0 {
 				b.ReportMetric(used.Seconds()*1e3/float64(b.N)/(size>>20), "CPU-ms/MiB")
 			}
 		})

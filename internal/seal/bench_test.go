@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/zeebo/blake3"
+
+	"atoll.example/atoll/internal/cputime"
 )
 
 func benchPlain(size int) []byte {
@@ -31,7 +33,7 @@ func BenchmarkSealPipeline(b *testing.B) {
 	plain, zero := benchPlain(MaxPlain), make([]byte, MaxPlain)
 	s := NewSealer(secretOf(1))
 	b.SetBytes(MaxPlain)
-	start := cpuTime()
+	start := cputime.Used()
 	for b.Loop() {
 		if bytes.Equal(plain, zero) {
 			b.Fatal("zero")
@@ -44,7 +46,7 @@ func BenchmarkSealPipeline(b *testing.B) {
 			b.Fatal("GUID")
 		}
 	}
-	used := cpuTime() - start
+	used := cputime.Used() - start
 	b.StopTimer()
 	block, key := make([]byte, MaxPlain, MaxPlain+tagSize), [32]byte{}
 	limit := cpuOf(b.N, func() {
@@ -60,11 +62,11 @@ func BenchmarkSealPipeline(b *testing.B) {
 
 // cpuOf is the CPU time of n calls.
 func cpuOf(n int, f func()) time.Duration {
-	start := cpuTime()
+	start := cputime.Used()
 	for range n {
 		f()
 	}
-	return cpuTime() - start
+	return cputime.Used() - start
 }
 
 // BenchmarkSealParts is what the pipeline is made of.
@@ -80,11 +82,11 @@ func BenchmarkSealParts(b *testing.B) {
 	} {
 		b.Run(part.name, func(b *testing.B) {
 			b.SetBytes(MaxPlain)
-			start := cpuTime()
+			start := cputime.Used()
 			for b.Loop() {
 				part.f()
 			}
-			if used := cpuTime() - start; used > 0 {
+			if used := cputime.Used() - start; used > 0 {
 				b.ReportMetric(float64(b.N)*MaxPlain/1e9/used.Seconds(), "GB/CPU-s")
 			}
 		})

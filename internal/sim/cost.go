@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"runtime/metrics"
 	"time"
+
+	"atoll.example/atoll/internal/cputime"
 )
 
 // Cost is what the measured part of a run took of the computer: the one part of
@@ -24,12 +26,12 @@ type costMeter struct {
 }
 
 func startCost() *costMeter {
-	return &costMeter{cpu: cpuTime(), allocated: readMetric("/gc/heap/allocs:bytes")}
+	return &costMeter{cpu: cputime.Used(), allocated: readMetric("/gc/heap/allocs:bytes")}
 }
 
 // stop ends the span, which had so many events and left so many nodes running.
 func (m *costMeter) stop(events uint64, nodes int) Cost {
-	cpu := cpuTime() - m.cpu
+	cpu := cputime.Used() - m.cpu
 	garbage := readMetric("/gc/heap/allocs:bytes") - m.allocated
 	held := processMemory()
 	runtime.GC()

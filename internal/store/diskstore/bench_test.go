@@ -10,10 +10,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
+	"atoll.example/atoll/internal/cputime"
 	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/store/storetest"
 	"github.com/cockroachdb/pebble/v2"
@@ -44,7 +43,7 @@ func callers(b *testing.B, n int, f func(i uint64) error) {
 	b.Helper()
 	var next atomic.Uint64
 	var wg sync.WaitGroup
-	cpu := cpuTime()
+	cpu := cputime.Used()
 	b.ResetTimer()
 	for range n {
 		wg.Go(func() {
@@ -63,17 +62,8 @@ func callers(b *testing.B, n int, f func(i uint64) error) {
 	wg.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
-	b.ReportMetric(float64((cpuTime()-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
+	b.ReportMetric(float64((cputime.Used()-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
 	b.ReportMetric(0, "ns/op")
-}
-
-// cpuTime is what the process has used, Pebble's background work included.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func benchPut(b *testing.B, o Options, size, n int) {

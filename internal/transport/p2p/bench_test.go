@@ -8,23 +8,14 @@ import (
 	"io"
 	"math/big"
 	"net"
-	"syscall"
 	"testing"
 	"time"
 
+	"atoll.example/atoll/internal/cputime"
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/transport"
 	"atoll.example/atoll/internal/transport/transporttest"
 )
-
-// cpu is the processor time of this process, both ends together.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // couple starts two nodes; frames that reach each go to the given functions.
 func couple(b *testing.B, c Config, ra, rb func([]byte)) (ha, hb *transporttest.Host, ta, tb *Transport) {
@@ -62,7 +53,7 @@ func BenchmarkControl(b *testing.B) {
 			}
 			ask()
 			<-back
-			used := cpu()
+			used := cputime.Used()
 			b.ResetTimer()
 			for i := range b.N {
 				if i >= window {
@@ -74,7 +65,7 @@ func BenchmarkControl(b *testing.B) {
 				<-back
 			}
 			b.StopTimer()
-			b.ReportMetric(float64(cpu()-used)/float64(b.N)/1e3, "cpu-µs/op")
+			b.ReportMetric(float64(cputime.Used()-used)/float64(b.N)/1e3, "cpu-µs/op")
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
 		})
 	}
@@ -99,7 +90,7 @@ func BenchmarkBulk(b *testing.B) {
 				send()
 				<-got
 			}
-			used := cpu()
+			used := cputime.Used()
 			b.SetBytes(size)
 			b.ResetTimer()
 			const window = 16
@@ -113,7 +104,7 @@ func BenchmarkBulk(b *testing.B) {
 				<-got
 			}
 			b.StopTimer()
-			ours, oursCPU := b.Elapsed(), cpu()-used
+			ours, oursCPU := b.Elapsed(), cputime.Used()-used
 			plain, plainCPU := plainTLS(b, frame, b.N)
 			b.ReportMetric(float64(oursCPU.Microseconds())/1e3/float64(b.N), "cpu-ms/MiB")
 			b.ReportMetric(float64(plainCPU.Microseconds())/1e3/float64(b.N), "tls-cpu-ms/MiB")
@@ -180,9 +171,9 @@ func plainTLS(b *testing.B, frame []byte, n int) (wall, used time.Duration) {
 		}
 	}
 	write(warm)
-	began, u := time.Now(), cpu()
+	began, u := time.Now(), cputime.Used()
 	write(n)
-	return time.Since(began), cpu() - u
+	return time.Since(began), cputime.Used() - u
 }
 
 // BenchmarkQueue is what one Send costs the caller.
