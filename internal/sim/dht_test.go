@@ -16,9 +16,7 @@ func runDHT(t testing.TB, change func(*DHTConfig)) *DHTResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
-	r.Print(&b)
-	t.Log("\n" + b.String())
+	logTable(t, r)
 	return r
 }
 

@@ -20,9 +20,7 @@ func runMeasured(t *testing.T, name string, o Options) Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
-	r.Print(&b)
-	t.Log("\n" + b.String())
+	logTable(t, r)
 	return r
 }
 

@@ -61,9 +61,7 @@ func TestReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
-	r.Print(&b)
-	t.Log("\n" + b.String())
+	logTable(t, r)
 	if !r.OK() {
 		t.Error("failed")
 	}

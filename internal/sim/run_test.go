@@ -7,6 +7,14 @@ import (
 	"time"
 )
 
+// logTable shows what a run printed, where the test fails or -v asks.
+func logTable(t testing.TB, r Report) {
+	t.Helper()
+	var b strings.Builder
+	r.Print(&b)
+	t.Log("\n" + b.String())
+}
+
 // runOverlay runs 60 nodes for 10 minutes, as changed, and logs the table.
 func runOverlay(t testing.TB, change func(*OverlayConfig)) *Result {
 	t.Helper()
@@ -17,9 +25,7 @@ func runOverlay(t testing.TB, change func(*OverlayConfig)) *Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
-	r.Print(&b)
-	t.Log("\n" + b.String())
+	logTable(t, r)
 	return r
 }
 
