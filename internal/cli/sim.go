@@ -117,12 +117,11 @@ func readCase(path string) (sim.Case, error) {
 func (a *app) shrink(ctx context.Context, cmd *cobra.Command, c sim.Case) error {
 	dir := str(cmd, "out")
 	c.File = filepath.Join(dir, fmt.Sprintf("%s-%d.json", c.Scenario, c.Seed))
-	r, err := sim.Shrink(ctx, c, a.simProgress())
-	a.endProgress()
-	if err != nil {
-		return err
-	}
-	if r.Case != nil {
+	return a.simulate(cmd, func(progress func(sim.Progress)) (sim.Report, error) {
+		r, err := sim.Shrink(ctx, c, progress)
+		if err != nil || r.Case == nil {
+			return r, err
+		}
 		b, err := r.Case.Encode()
 		if err == nil && dir != "" {
 			err = os.MkdirAll(dir, 0o755)
@@ -131,10 +130,10 @@ func (a *app) shrink(ctx context.Context, cmd *cobra.Command, c sim.Case) error 
 			err = os.WriteFile(c.File, b, 0o644)
 		}
 		if err != nil {
-			return wrong("--shrink: %w", err)
+			return nil, wrong("--shrink: %w", err)
 		}
-	}
-	return a.report(cmd, "result", r)
+		return r, nil
+	})
 }
 
 func (a *app) simOverlayCmd() *cobra.Command {
