@@ -232,15 +232,41 @@ func (op *clientGet) passOver(p *peer, a *ask) {
 	}
 	op.next()
 	if op.alarm == 0 && op.open > 0 && !op.ended {
-		wait := op.deadline.Sub(n.now)
-		if op.removed > 0 { // there is hardly anything to wait for
-			wait = min(wait, n.cfg.ClientTimeout)
-		}
-		op.alarm = n.later(max(wait, 1), func() {
-			op.alarm = 0
-			op.conclude()
-		})
+		op.await()
 	}
+}
+
+// await waits for those that were asked, when nobody is left to ask. What was
+// asked may be lost with its link, or the answer, so it is asked again now and then.
+func (op *clientGet) await() {
+	n := op.n
+	wait := op.deadline.Sub(n.now)
+	if op.removed > 0 { // there is hardly anything to wait for
+		wait = min(wait, n.cfg.ClientTimeout)
+	}
+	again := n.cfg.OpDeadline / 4
+	op.alarm = n.later(max(min(wait, again), 1), func() {
+		op.alarm = 0
+		if wait <= again {
+			op.conclude()
+			return
+		}
+		for _, p := range op.silent() {
+			n.send(p, &getMsg{req: op.asked[p].req, guid: op.g})
+		}
+		op.await()
+	})
+}
+
+// silent are those that have not answered, in the order of their GUIDs.
+func (op *clientGet) silent() (ps []*peer) {
+	for p, a := range op.asked {
+		if !a.done {
+			ps = append(ps, p)
+		}
+	}
+	slices.SortFunc(ps, func(a, b *peer) int { return a.h.GUID.Cmp(b.h.GUID) })
+	return ps
 }
 
 func (op *clientGet) answer(p *peer, a *ask, m machine.Message) {

@@ -130,7 +130,10 @@ func (s *spread) sent(t *target, size int) {
 	t.at = s.n.now
 	t.size = max(t.size, size)
 	t.tries++
-	t.rto = t.p.copies(size).rto(machine.Second, s.n.cfg.AckFloor, 30*machine.Second) + transferTime(size, s.n.rate)
+	// However slow t was of late, there must be time to ask again: a link may have
+	// taken the question with it.
+	most := s.n.cfg.OpDeadline / 4
+	t.rto = t.p.copies(size).rto(machine.Second, s.n.cfg.AckFloor, most) + transferTime(size, s.n.rate)
 	for range min(t.tries-1, 5) {
 		t.rto *= 2
 	}
@@ -167,12 +170,13 @@ func (s *spread) look() {
 			continue
 		}
 		if !t.gone {
-			// A stand-in first; the question again after as long a wait.
+			// A stand-in first, if there is one; the question again after as long a wait.
 			t.gone = true
 			n.silent(t.p)
-			s.standIn()
-			t.at = n.now
-			continue
+			if s.standIn() {
+				t.at = n.now
+				continue
+			}
 		}
 		s.send(t, false)
 	}
@@ -202,10 +206,11 @@ func (s *spread) seekAnchor() {
 	}
 }
 
-// standIn asks the next candidate in place of a silent member.
-func (s *spread) standIn() {
+// standIn asks the next candidate in place of a silent member. It returns false if
+// there is none.
+func (s *spread) standIn() bool {
 	if s.answered || !s.standIns || len(s.receipts) >= maxReceipts {
-		return
+		return false
 	}
 	_, rest, _ := s.n.view(s.key, s.k)
 	for _, p := range rest {
@@ -213,9 +218,10 @@ func (s *spread) standIn() {
 			s.n.stats.StandIns++
 			s.n.trace("dht.standin", p.h.GUID, s.key, 0, "")
 			s.ask(p, RoleStandIn)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // acked counts t's receipt.
