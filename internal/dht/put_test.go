@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -150,5 +151,39 @@ func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
 	w.run(5 * machine.Second)
 	for i, b := range bs {
 		w.get(w.nodes[(i+1)%4], b)
+	}
+}
+
+// A put of a block that is here is acknowledged on bytes that read back: copies
+// that have rotted since are written again, with the bytes of the put or another
+// copy's.
+func TestPutProvesTheCopiesThere(t *testing.T) {
+	for name, withBytes := range map[string]bool{"bytes": true, "claim alone": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, LAN())
+			w.grow(8)
+			b := block(77, 20_000)
+			w.put(w.outsider(b), b)
+			w.run(2 * machine.Second)
+			for _, x := range w.set(b)[1:] {
+				x.disk[blockKey(b)] = []byte("rotten")
+			}
+			cmd := w.putCmd(b, 2)
+			if !withBytes {
+				cmd.Block = nil
+			}
+			if _, err := w.do(w.outsider(b), cmd); err != nil {
+				t.Fatal(err)
+			}
+			good := 0
+			for _, x := range w.set(b) {
+				if bytes.Equal(x.disk[blockKey(b)], b) {
+					good++
+				}
+			}
+			if good < 2 {
+				t.Errorf("acknowledged on %d good copies", good)
+			}
+		})
 	}
 }

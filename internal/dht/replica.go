@@ -33,10 +33,37 @@ func (n *Node) onCopy(p *peer, m *copyMsg) {
 		n.no(p, m.req, &refuseMsg{code: codeBusy, after: 50})
 		return
 	}
-	if len(m.certs) == 0 && len(m.block) > 0 && n.holds(m.guid) {
+	switch {
+	case !n.holds(m.guid):
+		n.keepCopy(p, m)
+	case len(m.certs) > 0:
+		n.proveOwn(p, m)
+	case len(m.block) > 0:
 		n.compareOwn(p, m)
+	default:
+		n.keepCopy(p, m)
+	}
+}
+
+// proveOwn reads a copy that is here before a further claim on it is acknowledged:
+// it may have rotted since, and then the bytes are written again, or asked for.
+func (n *Node) proveOwn(p *peer, m *copyMsg) {
+	if n.serving >= maxServing {
+		n.no(p, m.req, &refuseMsg{code: codeBusy, after: 50})
 		return
 	}
+	n.serving++
+	n.pending += int64(len(m.block))
+	n.loadBlock(m.guid, func([]byte) {
+		n.serving--
+		n.pending -= int64(len(m.block))
+		n.keepCopy(p, m)
+	})
+}
+
+// keepCopy makes the records of m durable, and the bytes if they are not here, and
+// says so.
+func (n *Node) keepCopy(p *peer, m *copyMsg) {
 	n.pending += int64(len(m.block))
 	ok := n.merge(m.guid, m.certs, m.tombs, m.block, m.role, func(r merged) {
 		n.pending -= int64(len(m.block))

@@ -8,7 +8,7 @@ import (
 	"atoll.example/atoll/internal/id"
 )
 
-const maxServing = 256 // Gets being read from the disk
+const maxServing = 256 // blocks being read from the disk for others
 
 // stateOf says what this node can say of a content block that it does not
 // have: where it is, or that it is nowhere, or that it does not know.
