@@ -129,7 +129,7 @@ var settings = []setting{
 	{key: "sim.commit", commands: "sim,sim overlay", flag: "commit", kind: kindText, meaning: "commit that a seed was found with: a warning if this program is of another"},
 	{key: "sim.out", commands: "sim,sim overlay,sim figures", flag: "out", kind: kindText, meaning: "folder to write the result to, as JSON and as text"},
 	{key: "sim.profile", commands: "sim,sim overlay", flag: "profile", kind: kindText, meaning: "file to write a CPU profile of the run to, for \"go tool pprof\""},
-	{key: "sim.trace", commands: "sim overlay", flag: "trace", kind: kindText, meaning: "file to write every trace event to"},
+	{key: "sim.trace", commands: "sim,sim overlay", flag: "trace", kind: kindText, meaning: "file to write every event, message and fault to, a line each"},
 	{key: "sim.engine", commands: "sim overlay", flag: "engine", kind: kindText, def: "pastry", meaning: "routing overlay"},
 	{key: "sim.nodes", commands: "sim overlay", flag: "nodes", kind: kindNumber, least: 1, def: "1000", unit: "nodes", meaning: "nodes in the mean"},
 	{key: "sim.topology", commands: "sim overlay", flag: "topology", kind: kindText, def: "sphere", meaning: "delays between nodes: sphere (150 ms antipodal) or lan"},

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,6 +52,7 @@ draws the chapter's figures, and --scenario runs one of:
 			atoll sim figures 10.8
 			atoll sim overlay --nodes 1000 --for 10m
 			atoll sim --scenario dht-swarm --seed 7
+			atoll sim --scenario dht-swarm --seed 7 --trace swarm.log
 			atoll sim --scenario dht-swarm --seed 7 --shrink
 			atoll sim --only dht-swarm-7.json`,
 	}, func(ctx context.Context, cmd *cobra.Command, args []string) error {
@@ -61,8 +63,12 @@ draws the chapter's figures, and --scenario runs one of:
 			return usage(cmd, "unknown command %q for \"atoll sim\"", args[0])
 		}
 		shrink, only, seeds := truth(cmd, "shrink"), str(cmd, "only"), int(number(cmd, "seeds"))
-		if seeds > 1 && (shrink || only != "") {
-			return usage(cmd, "--shrink and --only are of one seed: leave --seeds out")
+		trace := str(cmd, "trace") != ""
+		switch {
+		case seeds > 1 && (shrink || only != "" || trace):
+			return usage(cmd, "--shrink, --only and --trace are of one seed: leave --seeds out")
+		case shrink && trace:
+			return usage(cmd, "--trace is of one run: trace what --shrink leaves, with --only")
 		}
 		var c sim.Case
 		if only != "" {
@@ -86,7 +92,8 @@ draws the chapter's figures, and --scenario runs one of:
 		if shrink {
 			return a.shrink(ctx, cmd, c)
 		}
-		return a.simulate(cmd, func(progress func(sim.Progress)) (sim.Report, error) {
+		return a.simulate(cmd, func(log io.Writer, progress func(sim.Progress)) (sim.Report, error) {
+			c.Log = log
 			return c.Run(ctx, seeds, progress)
 		})
 	})
@@ -117,7 +124,7 @@ func readCase(path string) (sim.Case, error) {
 func (a *app) shrink(ctx context.Context, cmd *cobra.Command, c sim.Case) error {
 	dir := str(cmd, "out")
 	c.File = filepath.Join(dir, fmt.Sprintf("%s-%d.json", c.Scenario, c.Seed))
-	return a.simulate(cmd, func(progress func(sim.Progress)) (sim.Report, error) {
+	return a.simulate(cmd, func(_ io.Writer, progress func(sim.Progress)) (sim.Report, error) {
 		r, err := sim.Shrink(ctx, c, progress)
 		if err != nil || r.Case == nil {
 			return r, err
@@ -171,26 +178,12 @@ printed beside those published for MSPastry.`,
 		if seeds > 1 && str(cmd, "trace") != "" {
 			return usage(cmd, "--trace is of one seed: leave --seeds out")
 		}
-		var w *bufio.Writer
-		if path := str(cmd, "trace"); path != "" {
-			f, err := os.Create(path)
-			if err != nil {
-				return wrong("--trace: %w", err)
-			}
-			defer func() { _ = f.Close() }() // flushed below
-			w = bufio.NewWriter(f)
-			c.Log = w
-		}
-		return a.simulate(cmd, func(progress func(sim.Progress)) (r sim.Report, err error) {
+		return a.simulate(cmd, func(log io.Writer, progress func(sim.Progress)) (sim.Report, error) {
 			if seeds > 1 {
 				return sim.RunOverlaySeeds(ctx, c, seeds, progress)
 			}
-			if r, err = sim.RunOverlay(ctx, c, progress); err == nil && w != nil {
-				if err := w.Flush(); err != nil {
-					return nil, api.Errorf(api.Internal, "", "", "writing the trace: %w", err)
-				}
-			}
-			return r, err
+			c.Log = log
+			return sim.RunOverlay(ctx, c, progress)
 		})
 	})
 }
@@ -239,8 +232,9 @@ book.`,
 	})
 }
 
-// simulate runs a simulation, under a profile if one is asked for, and reports.
-func (a *app) simulate(cmd *cobra.Command, run func(progress func(sim.Progress)) (sim.Report, error)) error {
+// simulate runs a simulation, under a profile and with a trace of its events if
+// they are asked for, and reports.
+func (a *app) simulate(cmd *cobra.Command, run func(log io.Writer, progress func(sim.Progress)) (sim.Report, error)) error {
 	stop := func() error { return nil }
 	if path := str(cmd, "profile"); path != "" {
 		var err error
@@ -248,7 +242,7 @@ func (a *app) simulate(cmd *cobra.Command, run func(progress func(sim.Progress))
 			return wrong("--profile: %w", err)
 		}
 	}
-	r, err := run(a.simProgress())
+	r, err := traced(str(cmd, "trace"), func(log io.Writer) (sim.Report, error) { return run(log, a.simProgress()) })
 	a.endProgress()
 	if stopped := stop(); stopped != nil && err == nil {
 		err = api.Errorf(api.Internal, "", "", "writing the profile: %w", stopped)
@@ -257,6 +251,23 @@ func (a *app) simulate(cmd *cobra.Command, run func(progress func(sim.Progress))
 		return err
 	}
 	return a.report(cmd, "result", r)
+}
+
+// traced runs a simulation that writes its events to the file at path, if there is one.
+func traced(path string, run func(log io.Writer) (sim.Report, error)) (sim.Report, error) {
+	if path == "" {
+		return run(nil)
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, wrong("--trace: %w", err)
+	}
+	w := bufio.NewWriter(f)
+	r, err := run(w)
+	if written := errors.Join(w.Flush(), f.Close()); written != nil && err == nil {
+		err = api.Errorf(api.Internal, "", "", "writing the trace: %w", written)
+	}
+	return r, err
 }
 
 // report prints and saves what a simulation found; a checker's finding ends
