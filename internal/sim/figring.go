@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"context"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -36,10 +38,15 @@ var figFill = []string{"D27F31", "D38C05", "D43A77", "D4485B", "D45E90"}
 // figRing is a ring with exact tables, for the chapter's figures: pastry nodes
 // that have adopted what the oracle knows, without faults.
 type figRing struct {
-	e     *Engine
-	ring  ring
-	nodes []*pastry.Node // by Ref
-	route *FigureRoute   // under way
+	e      *Engine
+	ring   ring
+	nodes  []*pastry.Node // by Ref
+	routes []*FigureRoute // under way; a message's ReqID tells which is its own
+}
+
+// routeOf is the way of m so far.
+func (r *figRing) routeOf(m *kbr.Message) *FigureRoute {
+	return r.routes[binary.LittleEndian.Uint32(m.ReqID[:])-1]
 }
 
 // Hop of a figure.
@@ -76,12 +83,13 @@ func (a *figApp) Forward(_ machine.Time, m *kbr.Message, next *id.Handle, out []
 	if next == nil {
 		rule = kbr.RuleRoot
 	}
-	a.r.route.Hops = append(a.r.route.Hops, FigureHop{figName(g), rule.String(), id.CommonBits(g, m.Key)})
+	route := a.r.routeOf(m)
+	route.Hops = append(route.Hops, FigureHop{figName(g), rule.String(), id.CommonBits(g, m.Key)})
 	return out, true
 }
 
-func (a *figApp) Deliver(_ machine.Time, _ *kbr.Message, _ kbr.Ownership, out []machine.Effect) []machine.Effect {
-	a.r.route.Delivered = figName(a.r.e.Handle(a.n).GUID)
+func (a *figApp) Deliver(_ machine.Time, m *kbr.Message, _ kbr.Ownership, out []machine.Effect) []machine.Effect {
+	a.r.routeOf(m).Delivered = figName(a.r.e.Handle(a.n).GUID)
 	return out
 }
 
@@ -89,8 +97,8 @@ func (a *figApp) Update(_ machine.Time, _ *id.Handle, _ bool, out []machine.Effe
 	return out
 }
 
-func (a *figApp) Drop(_ machine.Time, _ *kbr.Message, err error, out []machine.Effect) []machine.Effect {
-	a.r.route.Delivered = "dropped: " + err.Error()
+func (a *figApp) Drop(_ machine.Time, m *kbr.Message, err error, out []machine.Effect) []machine.Effect {
+	a.r.routeOf(m).Delivered = "dropped: " + err.Error()
 	return out
 }
 
@@ -181,17 +189,33 @@ func adoptees(e *Engine, rg *ring, n Ref, h int, leafOnly bool, rnd *rand.Rand) 
 
 // send routes a message and returns its way.
 func (r *figRing) send(from string, key string) *FigureRoute {
-	g := id.FromPrefix(key)
-	return r.sendFrom(r.e.Ref(id.FromPrefix(from)), g)
+	route := r.start(r.e.Ref(id.FromPrefix(from)), id.FromPrefix(key))
+	r.finish(context.Background())
+	return route
 }
 
-func (r *figRing) sendFrom(n Ref, key id.GUID) *FigureRoute {
-	r.route = &FigureRoute{From: figName(r.e.Handle(n).GUID), Key: figName(key)}
+// start sends a message on its way.
+func (r *figRing) start(n Ref, key id.GUID) *FigureRoute {
+	route := &FigureRoute{From: figName(r.e.Handle(n).GUID), Key: figName(key)}
+	r.routes = append(r.routes, route)
+	m := kbr.Message{Key: key, App: appLookup, Origin: r.e.Handle(n), Deadline: machine.Hour}
+	binary.LittleEndian.PutUint32(m.ReqID[:], uint32(len(r.routes)))
 	r.e.Do(n, func(now machine.Time, out []machine.Effect) []machine.Effect {
-		m := kbr.Message{Key: key, App: appLookup, Origin: r.e.Handle(n), Deadline: machine.Hour}
 		return r.nodes[n].Route(now, m, nil, out)
 	})
-	for r.route.Delivered == "" && r.e.Next(r.e.Now().Add(machine.Hour)) {
+	return route
+}
+
+// finish runs until every message that was sent has arrived, for an hour of
+// virtual time at most, or until ctx ends: then it returns false.
+func (r *figRing) finish(ctx context.Context) bool {
+	end := r.e.Now().Add(machine.Hour)
+	for _, route := range r.routes {
+		for i := 1; route.Delivered == "" && r.e.Next(end); i++ {
+			if i%4096 == 0 && ctx.Err() != nil {
+				return false
+			}
+		}
 	}
-	return r.route
+	return true
 }

@@ -91,11 +91,12 @@ func (f *FigureResult) leafSetsOnly(ctx context.Context, seed uint64, named []st
 		sizes = []int{64, 1000, 10_000}
 	}
 	for _, size := range sizes {
-		if ctx.Err() != nil {
+		s, ok := leafOnlyStat(ctx, seed, size, h)
+		if !ok {
 			f.Partial = true
 			return
 		}
-		f.Stats = append(f.Stats, leafOnlyStat(seed, size, h))
+		f.Stats = append(f.Stats, s)
 	}
 	for _, s := range f.Stats {
 		// GUIDs are random: half the ring by distance holds N/2 nodes give or
@@ -106,21 +107,31 @@ func (f *FigureResult) leafSetsOnly(ctx context.Context, seed uint64, named []st
 	}
 }
 
-// leafOnlyStat sends 200 messages between random nodes of an even ring.
-func leafOnlyStat(seed uint64, size, h int) FigureStat {
+// leafOnlyStat sends 200 messages between random nodes of an even ring. It
+// returns false if ctx ends first.
+func leafOnlyStat(ctx context.Context, seed uint64, size, h int) (FigureStat, bool) {
 	const lookups = 200
+	s := FigureStat{Nodes: size, Leaves: h, Lookups: lookups, ByBook: float64(size) / float64(4*h), Worst: float64(size) / float64(2*h)}
+	if ctx.Err() != nil {
+		return s, false
+	}
 	r := newFigRing(seed, nil, size, h, true)
 	rnd := r.e.Rand("pairs")
-	s := FigureStat{Nodes: size, Leaves: h, Lookups: lookups, ByBook: float64(size) / float64(4*h), Worst: float64(size) / float64(2*h)}
-	sum := 0
 	for range lookups {
 		from, to := Ref(1+rnd.IntN(size)), Ref(1+rnd.IntN(size))
-		hops := len(r.sendFrom(from, r.e.Handle(to).GUID).Hops) - 1
+		r.start(from, r.e.Handle(to).GUID)
+	}
+	if !r.finish(ctx) {
+		return s, false
+	}
+	sum := 0
+	for _, route := range r.routes {
+		hops := len(route.Hops) - 1
 		sum += hops
 		s.Max = max(s.Max, hops)
 	}
 	s.Mean = float64(sum) / lookups
-	return s
+	return s, true
 }
 
 // goldenPath is the way of the chapter's Figure 10.8.
