@@ -316,7 +316,7 @@ type DHTPutResult struct {
 // Receipt says that a node has synced a block or a removal.
 type Receipt struct {
 	Node id.GUID `json:"node"`
-	Role string  `json:"role"` // replica, diverted, stand-in
+	Role string  `json:"role"` // replica, diverted, stand-in, tombstone
 }
 
 // DHTGetRequest asks for a block of either kind.

@@ -147,5 +147,5 @@ var settings = []setting{
 	{key: "doctor.release", commands: "doctor", flag: "release", kind: kindTruth, meaning: "free what is in quarantine", later: true},
 
 	{key: "demo.exit", commands: "demo", flag: "exit", kind: kindTruth, def: "false", meaning: "end when done instead of serving until Ctrl-C"},
-	{key: "demo.web", commands: "demo", flag: "web", kind: kindText, meaning: "address of the dashboard", later: true},
+	{key: "demo.web", commands: "demo", flag: "web", kind: kindTruth, meaning: "serve the dashboard", later: true},
 }

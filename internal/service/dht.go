@@ -57,6 +57,8 @@ func roleName(r dht.Role) string {
 		return "diverted"
 	case dht.RoleStandIn:
 		return "stand-in"
+	case dht.RoleTombstone:
+		return "tombstone"
 	default:
 		return "replica"
 	}
