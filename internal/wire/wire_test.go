@@ -203,21 +203,32 @@ func TestFrames(t *testing.T) {
 // TestFrameThatLies: a length far beyond the data costs no memory (60 §5,
 // "declared length ≫ data").
 func TestFrameThatLies(t *testing.T) {
-	lie := binary.BigEndian.AppendUint32(nil, 1<<32-1)
-	if _, err := ReadFrame(bytes.NewReader(lie), 1<<20); !errors.Is(err, ErrBound) {
-		t.Errorf("4 GiB announced: %v", err)
-	}
-	lie = append(binary.BigEndian.AppendUint32(nil, 64<<20), make([]byte, 1000)...)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range 100 {
-		if _, err := ReadFrame(bytes.NewReader(lie), 64<<20); !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Fatal(err)
+	for _, c := range []struct {
+		name  string
+		size  uint32
+		limit int
+		sent  int
+		want  error
+		times uint64
+		most  uint64 // bytes allocated each time
+	}{
+		// Once: who believes it needs not take the machine's memory as well.
+		{"4 GiB, limit 1 MiB", 1<<32 - 1, 1 << 20, 0, ErrBound, 1, 64 << 10},
+		{"one byte over the limit", 1<<20 + 1, 1 << 20, 0, ErrBound, 100, 4 << 10},
+		{"64 MiB, 1,000 bytes sent", 64 << 20, 64 << 20, 1000, io.ErrUnexpectedEOF, 100, 80 << 10},
+	} {
+		lie := append(binary.BigEndian.AppendUint32(nil, c.size), make([]byte, c.sent)...)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range c.times {
+			if _, err := ReadFrame(bytes.NewReader(lie), c.limit); !errors.Is(err, c.want) {
+				t.Fatalf("%s: %v, want %v", c.name, err, c.want)
+			}
 		}
-	}
-	runtime.ReadMemStats(&after)
-	if used := after.TotalAlloc - before.TotalAlloc; used > 100*(80<<10) {
-		t.Errorf("100 frames of 64 MiB announced and 1,000 bytes sent took %d bytes", used)
+		runtime.ReadMemStats(&after)
+		if used := (after.TotalAlloc - before.TotalAlloc) / c.times; used > c.most {
+			t.Errorf("%s: %d bytes allocated each time, %d at most are expected", c.name, used, c.most)
+		}
 	}
 }
 
