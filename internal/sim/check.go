@@ -31,6 +31,12 @@ type checks struct {
 	twoOwners             int64
 	leaseLooks            int64
 
+	upsetUntil machine.Time // faults that no published rate is about, and what follows them
+	calm       struct {     // of the lookups at other times
+		judged, lost      int64
+		deliveries, wrong int64 // best effort
+	}
+
 	failures []string
 	perKind  map[string]int
 
@@ -48,6 +54,10 @@ func (c *checks) fail(kind, what string) {
 		c.failures = append(c.failures, fmt.Sprintf("%s at %v: %s", kind, fmtTime(c.run.e.Now()), what))
 	}
 }
+
+// upset keeps lookups that are under way from now until a grace after t out of
+// the rates that are held against published ones.
+func (c *checks) upset(t machine.Time) { c.upsetUntil = max(c.upsetUntil, t.Add(grace)) }
 
 // healing remembers who was together before a partition ends.
 func (c *checks) healing() {
@@ -128,6 +138,7 @@ func (c *checks) wrong(l *lookup, what string) {
 		return
 	}
 	c.wrongBest++
+	l.wrong++
 	if c.wrongBest <= 3 {
 		c.run.stat.remarks = append(c.run.stat.remarks,
 			fmt.Sprintf("best-effort wrong delivery at %v: key %s: %s", fmtTime(c.run.e.Now()), l.key.Short(), what))
@@ -231,6 +242,10 @@ func (c *checks) loop(l *lookup, what string) {
 // judge closes the book on a lookup at its deadline.
 func (c *checks) judge(l *lookup) {
 	r := c.run
+	if c.isCalm(l) && l.class != kbr.Owned {
+		c.calm.deliveries += int64(l.delivered)
+		c.calm.wrong += int64(l.wrong)
+	}
 	if l.delivered > 0 {
 		c.count(l)
 		st := &r.stat
@@ -258,6 +273,9 @@ func (c *checks) judge(l *lookup) {
 		if l.class != kbr.Owned {
 			c.lostBest++
 		}
+		if c.isCalm(l) {
+			c.calm.lost++
+		}
 		if c.lost <= 3 {
 			r.stat.remarks = append(r.stat.remarks, fmt.Sprintf("lost: key %s class %d from %s at %v, root %s, path %v, drop %v",
 				l.key.Short(), l.class, r.name(l.origin), fmtTime(l.issued), r.name(l.root), l.path, l.dropped))
@@ -266,12 +284,44 @@ func (c *checks) judge(l *lookup) {
 	c.count(l)
 }
 
+// isCalm reports, at the deadline of l, whether nothing upset the run while it
+// was under way.
+func (c *checks) isCalm(l *lookup) bool { return l.issued > c.upsetUntil }
+
 func (c *checks) count(l *lookup) {
+	if c.isCalm(l) {
+		c.calm.judged++
+	}
 	if l.class == kbr.Owned {
 		c.owned++
 	} else {
 		c.best++
 	}
+}
+
+// Single lookups are lost and delivered wrongly in any overlay under loss and
+// churn, and the published rates say how many. A run fails where it must be far
+// above them: healthy ones are at or below, a broken one loses per cents.
+const (
+	farAbove   = 30 // times the published rate, where the lower 95 % bound must not be
+	leastCount = 3  // one or two are no rate, however short the run
+)
+
+// rates judges what single lookups are not judged by.
+func (c *checks) rates() {
+	if !c.run.cfg.comparable(c.run.churn) {
+		return
+	}
+	judge := func(kind string, count, of int64, published float64) {
+		if count < leastCount {
+			return
+		}
+		if least := poissonLower(count) / float64(of); least > farAbove*published {
+			c.fail(kind, fmt.Sprintf("%d of %d (95 %%: ≥ %.2g), more than %d times MSPastry's %.1e", count, of, least, farAbove, published))
+		}
+	}
+	judge("lost lookups", c.calm.lost, c.calm.judged, publishedLost5)
+	judge("wrong deliveries (best effort)", c.calm.wrong, c.calm.deliveries, publishedWrong)
 }
 
 // converged returns "" if every running node is ready and has the leaf set

@@ -148,7 +148,7 @@ func fakeRun(bug string) *Result {
 // checker made for it.
 func TestCheckersOnAFake(t *testing.T) {
 	for bug, want := range map[string]string{
-		"none": "", "stale": "wrong delivery", "lose": "", "loop": "loop", "leaf": "convergence",
+		"none": "", "stale": "wrong delivery", "lose": "lost lookups", "loop": "loop", "leaf": "convergence",
 		"owners": "two owners", "lease": "without a lease",
 	} {
 		t.Run(bug, func(t *testing.T) {

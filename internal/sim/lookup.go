@@ -31,6 +31,7 @@ type lookup struct {
 	rootInc int
 
 	delivered int
+	wrong     int // of these, best effort
 	hops      uint8
 	took      machine.Duration
 	direct    machine.Duration

@@ -26,10 +26,30 @@ func rate(count, of int64) Rate {
 // poissonUpper is the mean at which k or fewer events have a probability of
 // 5 %.
 func poissonUpper(k int64) float64 {
-	if k > 1000 {
+	if k > manyEvents {
 		return float64(k) + 1.645*math.Sqrt(float64(k)) + 1.5
 	}
-	lo, hi := float64(k), float64(k)+4*math.Sqrt(float64(k))+6
+	return poissonMean(k, 0.05)
+}
+
+// poissonLower is the mean at which k or more events have a probability of 5 %.
+func poissonLower(k int64) float64 {
+	switch {
+	case k == 0:
+		return 0
+	case k > manyEvents:
+		return float64(k) - 1.645*math.Sqrt(float64(k))
+	}
+	return poissonMean(k-1, 0.95)
+}
+
+// manyEvents is from where on the normal distribution will do. The sum of
+// poissonMean would fail soon after: e^-m is no float64 above a mean of 745.
+const manyEvents = 500
+
+// poissonMean is the mean at which k or fewer events have probability p.
+func poissonMean(k int64, p float64) float64 {
+	lo, hi := 0.0, float64(k)+4*math.Sqrt(float64(k))+6
 	for range 60 {
 		m := (lo + hi) / 2
 		term, sum := math.Exp(-m), 0.0
@@ -39,7 +59,7 @@ func poissonUpper(k int64) float64 {
 			}
 			sum += term
 		}
-		if sum > 0.05 {
+		if sum > p {
 			lo = m
 		} else {
 			hi = m

@@ -71,6 +71,7 @@ func (r *overlayRun) startFaults(span machine.Duration) {
 	if r.cfg.Kill > 0 {
 		r.e.At(middle, func() {
 			r.e.Faults.Add(FaultMassKill)
+			r.check.upset(r.e.Now())
 			for n := Ref(1); int(n) < len(r.peers); n++ {
 				if (r.e.Alive(n) || r.peers[n].absent) && chance(r.rnd.fault, int64(r.cfg.Kill*million)) &&
 					!r.peers[n].absent && r.parts.fault(Episode{Kind: "kill", N: int(n)}) {
@@ -81,6 +82,7 @@ func (r *overlayRun) startFaults(span machine.Duration) {
 	}
 	if r.cfg.Flash > 0 {
 		r.e.At(middle, func() {
+			r.check.upset(r.e.Now())
 			for range int(r.cfg.Flash * float64(r.cfg.Nodes)) {
 				r.e.Faults.Add(FaultJoin)
 				r.addNode()
@@ -112,6 +114,7 @@ func (r *overlayRun) split(d machine.Duration) {
 		return
 	}
 	r.e.Faults.Add(FaultSplit)
+	r.check.upset(r.e.Now().Add(d))
 	r.e.Cut(0, 1)
 	r.e.Cut(1, 0)
 	r.e.After(d, func() {
@@ -132,6 +135,7 @@ func (r *overlayRun) scheduleFreeze() {
 			if r.parts.episode("freeze") {
 				r.e.Faults.Add(FaultFreeze)
 				r.e.Freeze(n, until)
+				r.check.upset(until)
 				r.peers[n].unsettled = until.Add(machine.Minute)
 			}
 		}

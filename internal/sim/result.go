@@ -91,6 +91,14 @@ const (
 	publishedWrong = 1.6e-5
 )
 
+// comparable reports whether the published rates can be asked of a run of c: full
+// routing, no more loss than theirs, time to retry, and not the shortest sessions:
+// at 5 minutes a healthy run loses 1.6e-4.
+func (c *OverlayConfig) comparable(churn Churn) bool {
+	return !c.LeafOnly && c.Loss <= 0.05 && c.Spikes == 0 && c.Deadline >= time.Minute &&
+		(churn.Mean == 0 || churn.Mean >= 10*machine.Minute)
+}
+
 func (r *overlayRun) result(took time.Duration) *Result {
 	c, st := &r.check, &r.stat
 	span := float64(r.to.Sub(r.from))
@@ -137,6 +145,7 @@ func (r *overlayRun) result(took time.Duration) *Result {
 			c.fail("halt", what)
 		}
 	}
+	c.rates()
 	res.Failures = c.failures
 	res.Passed = len(c.failures) == 0
 	res.Replay = r.cfg.replay()
