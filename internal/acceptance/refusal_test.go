@@ -139,8 +139,7 @@ func refuseInvites(t *testing.T, p *pool) {
 	guest := p.at(filepath.Join(p.dir, "guest"))
 	p.start(guest, "join", used)
 	p.ok(guest, nil, "leave", "--yes")
-	<-p.procs[guest].ended
-	p.procs[guest].cmd = nil
+	p.gone(guest)
 
 	p.until(5*time.Second, "the invite to expire", func() bool { return time.Since(born) > 1200*time.Millisecond })
 	for _, r := range []refusal{
@@ -438,7 +437,7 @@ func TestInterrupted(t *testing.T) {
 	if got.Resumed == 0 || got.Size != size {
 		t.Errorf("the get did not go on: %+v", got)
 	}
-	if err := p.get(1, stored{put.Link, size, sum}, rnd); err != nil {
+	if err := p.get(1, stored{link: put.Link, size: size, sum: sum}, rnd); err != nil {
 		t.Error(err)
 	}
 	t.Logf("put went on with %d of %d blocks there, get with %d of %d bytes", put.Resumed, put.Blocks, got.Resumed, got.Size)
@@ -453,7 +452,7 @@ func TestInterrupted(t *testing.T) {
 	if err := json.Unmarshal(c.out.Bytes(), &put); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.get(1, stored{put.Link, size / 2, sum}, rnd); err != nil {
+	if err := p.get(1, stored{link: put.Link, size: size / 2, sum: sum}, rnd); err != nil {
 		t.Error(err)
 	}
 }

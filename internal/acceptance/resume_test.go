@@ -48,7 +48,7 @@ func TestResumed(t *testing.T) {
 			}
 			owner, link := r.put(round, victim)
 			r.get(round, victim, link)
-			if err := p.get(rnd.IntN(4), stored{link, r.size, sum}, rnd); err != nil {
+			if err := p.get(rnd.IntN(4), stored{link: link, size: r.size, sum: sum}, rnd); err != nil {
 				t.Fatal(err)
 			}
 			p.ok(owner, nil, "rm", link) // leaves room for the next ones
