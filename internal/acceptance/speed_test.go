@@ -25,7 +25,8 @@ import (
 // TestThroughput puts one large file through one member of eight and reads it
 // through another, beside a plain single-stream TLS copy with fsync in the same
 // run: to three files (put, k = 3: three copies share this disk) and to one
-// (get). It prints the figures and judges none: they belong to a machine.
+// (get). A put returns when two copies are synced; the time until all three are
+// there is printed as well, and the get begins after it. It prints the figures and judges none: they belong to a machine.
 func TestThroughput(t *testing.T) {
 	size := int64(16 << 20)
 	if *full {
@@ -41,25 +42,24 @@ func TestThroughput(t *testing.T) {
 	var put api.PutResult
 	p.ok(0, &put, "put", in)
 	putTook := time.Since(begin)
+	p.allFull(0, 5*time.Minute)
+	fullTook := time.Since(begin)
 
 	one := tlsCopy(t, in, p.dir, 1)
 	begin = time.Now()
 	p.ok(5, nil, "get", put.Link, "-o", out)
 	getTook := time.Since(begin)
 
-	p.allFull(0, 2*time.Minute)
 	for i := range p.procs {
 		p.stop(i)
 	}
 	mib := float64(size) / (1 << 20)
 	t.Logf("%.0f MiB, 8 processes, k = 3, one disk:", mib)
 	t.Logf("put %.0f MiB/s; TLS copy to three files with fsync %.0f MiB/s; ratio %.2f", mib/putTook.Seconds(), mib/three.Seconds(), three.Seconds()/putTook.Seconds())
+	t.Logf("put, to three copies, %.0f MiB/s; ratio %.2f", mib/fullTook.Seconds(), three.Seconds()/fullTook.Seconds())
 	t.Logf("get %.0f MiB/s; TLS copy to one file with fsync %.0f MiB/s; ratio %.2f", mib/getTook.Seconds(), mib/one.Seconds(), one.Seconds()/getTook.Seconds())
 	for i, pr := range p.procs {
 		t.Logf("node %d: peak resident %d MiB, CPU %.1f s", i, pr.peakKB>>10, pr.cpu.Seconds())
-		if pr.peakKB > 400<<10 {
-			t.Errorf("node %d took %d MiB, want under 400", i, pr.peakKB>>10)
-		}
 	}
 }
 
