@@ -19,6 +19,7 @@ type stored struct {
 	link string
 	size int64
 	sum  [32]byte
+	via  int // the member it was put through
 }
 
 // writeFile makes a file of random bytes.
@@ -60,7 +61,7 @@ func logUniform(rnd *rand.Rand, num int, most, total int64) []int64 {
 // put stores a file of random bytes through member i.
 func (p *pool) put(i int, size int64, rnd *rand.Rand) (stored, error) {
 	path := filepath.Join(p.dir, fmt.Sprintf("in-%d-%d", i, rnd.Uint64()))
-	s := stored{size: size, sum: writeFile(p.t, path, size, rnd)}
+	s := stored{size: size, sum: writeFile(p.t, path, size, rnd), via: i}
 	defer os.Remove(path)
 	var r api.PutResult
 	if err := p.try(i, &r, "put", path); err != nil {
