@@ -3,6 +3,7 @@ package acceptance
 import (
 	"bytes"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -98,4 +99,15 @@ func TestHostileMember(t *testing.T) {
 		return seen > 0
 	})
 	t.Logf("wrong blocks were noticed %d times", seen)
+	told := false
+	for i := range 3 {
+		var st api.Status
+		if err := p.try(i, &st, "status"); err != nil {
+			t.Fatal(err)
+		}
+		told = told || strings.Contains(strings.Join(st.Warnings, "\n"), "sent what no honest member sends")
+	}
+	if !told {
+		t.Error("no member's status tells of the liar")
+	}
 }

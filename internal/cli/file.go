@@ -33,7 +33,9 @@ only way to read it, so keep it ("atoll ls --long" shows it again). Put succeeds
 when a write quorum of members has synced every block; the other copies follow.
 
 Interrupted, it continues where it was when the same command is run again.
-What others have stored already is not sent twice, unless --unique is given.`,
+What others have stored already is not sent twice, unless --unique is given. A
+file that changes meanwhile is refused, if its size or time tells: what a program
+writes through a mapping, or before it sets the time back, may not.`,
 		Example: `
 			atoll put report.pdf
 			tar c photos | atoll put - --name photos.tar

@@ -11,6 +11,7 @@ import (
 	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/roster"
+	"atoll.example/atoll/internal/stack"
 	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/transport"
 	"atoll.example/atoll/internal/transport/p2p"
@@ -29,17 +30,20 @@ type View struct {
 	Estimate int64            // nodes in the overlay, by the density of the leaf set
 	DHT      dht.Stats
 	CertEnds int64 // Unix ms
+
+	Offenders []stack.Offender // of whom something was refused in the last hour
 }
 
 // View looks at the machine between two Steps.
 func (n *Node) View() (View, error) {
 	var v View
-	err := n.loop.do(func(_ machine.Time, _ int64, out []machine.Effect) []machine.Effect {
+	err := n.loop.do(func(now machine.Time, _ int64, out []machine.Effect) []machine.Effect {
 		ring, members := n.stack.Ring(), n.stack.Roster()
 		v = View{
 			Handle: ring.Self(), State: ring.State().String(), Members: members.Count(), Admins: members.Admins(),
 			Roster: members.List(), RTT: make(map[id.GUID]machine.Duration), Near: make(map[id.GUID]bool), Estimate: ring.Estimate(),
 			DHT: n.stack.DHT().Stats(), CertEnds: n.chain().NotAfter(),
+			Offenders: n.stack.Offenders(now),
 		}
 		v.Self, _ = members.Info(n.GUID())
 		for _, m := range v.Roster {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"atoll.example/atoll/internal/api"
@@ -105,6 +106,9 @@ func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 			w = append(w, fmt.Sprintf("%s has no room for more blocks (%s of %s used%s)", v.Called(m.Member), size(m.Usage.Used), size(m.Usage.Limit), strangers(m.Usage)))
 		}
 	}
+	for _, o := range v.Offenders {
+		w = append(w, offence(v.Called(o.Peer), o))
+	}
 	u := s.n.Usage()
 	for _, own := range []string{noRoom(u), overGranted(u), badBlocks(s.n.BadBlocks())} {
 		if own != "" {
@@ -118,6 +122,30 @@ func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 		w = append(w, fmt.Sprintf("this node's certificate ends in %d days: an admin must be running to renew it", int(until.Hours()/24)))
 	}
 	return w
+}
+
+// offence tells of a member that lies or floods, and what to do.
+func offence(name string, o stack.Offender) string {
+	var what []string
+	if o.Bad > 0 {
+		what = append(what, fmt.Sprintf("sent what no honest member sends (%s; refused %s)", o.What, times(o.Bad)))
+	}
+	if o.Flood > 0 {
+		what = append(what, fmt.Sprintf("sent more than is allowed (%d messages above 200 a second, dropped)", o.Flood))
+	}
+	out := ""
+	if o.Shut {
+		out = ", and is shut out for some minutes"
+	}
+	return fmt.Sprintf("%s %s in the last hour%s: see to that machine, or put it out with \"atoll revoke %s\"", name,
+		strings.Join(what, " and "), out, o.Peer.Short())
+}
+
+func times(n int64) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // members counts members in words.

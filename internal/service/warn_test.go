@@ -11,8 +11,10 @@ import (
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/api/apitest"
+	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/node"
+	"atoll.example/atoll/internal/stack"
 	"atoll.example/atoll/internal/store"
 )
 
@@ -285,5 +287,20 @@ func TestLastAdminStays(t *testing.T) {
 	}
 	if res, err := member.Doctor(ctx, api.DoctorRequest{Checks: []string{"admins"}}); err != nil || res.Results[0].OK || !strings.Contains(res.Results[0].Detail, "no admin any more") {
 		t.Errorf("doctor: %+v, %v", res, err)
+	}
+}
+
+func TestOffence(t *testing.T) {
+	for want, o := range map[string]stack.Offender{
+		`b sent what no honest member sends (frame that does not decode; refused once) in the last hour: see to that machine, or put it out with "atoll revoke 65a1fc00"`: {
+			Peer: id.FromPrefix("65a1fc"), Bad: 1, What: "frame that does not decode",
+		},
+		`b sent what no honest member sends (bytes; refused 12 times) and sent more than is allowed (7 messages above 200 a second, dropped) in the last hour, and is shut out for some minutes: see to that machine, or put it out with "atoll revoke 65a1fc00"`: {
+			Peer: id.FromPrefix("65a1fc"), Bad: 12, What: "bytes", Flood: 7, Shut: true,
+		},
+	} {
+		if got := offence("b", o); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"slices"
+
 	"atoll.example/atoll/internal/dht"
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/machine"
@@ -19,6 +21,8 @@ const (
 	strikeWindow = machine.Minute
 	shutTime     = 5 * machine.Minute
 	reportEvery  = machine.Minute // a flood is traced so often
+	offenceKept  = machine.Hour   // a peer is told of so long after it was refused something
+	maxOffenders = 16             // told of at once
 )
 
 // Guard counts what a stack has refused of its peers.
@@ -27,6 +31,15 @@ type Guard struct {
 	Shut    int64 // messages of peers that were shut out
 	Strikes int64 // bad inputs
 	ShutOut int64 // times that a peer was shut out
+}
+
+// Offender is a peer of which this node refused something in the last hour.
+type Offender struct {
+	Peer  id.GUID
+	Bad   int64  // inputs that no honest node sends
+	What  string // the last of these
+	Flood int64  // control messages above the rate
+	Shut  bool   // nothing of it is taken now
 }
 
 // guard stands where messages enter the stack. It keeps a record of every peer
@@ -53,6 +66,10 @@ type watched struct {
 	strikes  int
 	window   machine.Time // when the first of these strikes was
 	shut     machine.Time // out until then
+
+	offence    machine.Time // the last time that something was refused, 0: never
+	bad, flood int64        // refused until then, with no hour between
+	what       string       // the last that was bad
 }
 
 func newGuard(self id.GUID) guard {
@@ -64,7 +81,7 @@ func (g *guard) peer(now machine.Time, from id.GUID) *watched {
 	if w == nil {
 		if len(g.peers) >= g.sweep {
 			for k, v := range g.peers {
-				if now.Sub(v.last) > strikeWindow && v.shut <= now {
+				if now.Sub(v.last) > strikeWindow && v.shut <= now && !v.offends(now) {
 					delete(g.peers, k)
 				}
 			}
@@ -93,6 +110,8 @@ func (g *guard) admit(now machine.Time, from id.GUID, kind uint8, out []machine.
 	}
 	g.Flood++
 	w.dropped++
+	w.refused(now)
+	w.flood++
 	if w.reported == 0 || now.Sub(w.reported) >= reportEvery {
 		out = append(out, guardTrace("stack.flood", from, w.dropped, "more than 200 control messages a second"))
 		w.reported, w.dropped = now, 0
@@ -107,6 +126,9 @@ func (g *guard) strike(now machine.Time, from id.GUID, what string, out []machin
 	}
 	g.Strikes++
 	w := g.peer(now, from)
+	w.refused(now)
+	w.bad++
+	w.what = what
 	if w.shut > now {
 		return out
 	}
@@ -120,6 +142,31 @@ func (g *guard) strike(now machine.Time, from id.GUID, what string, out []machin
 		out = append(out, guardTrace("stack.shutout", from, int64(shutTime), what))
 	}
 	return out
+}
+
+// offends reports whether the peer is to be told of.
+func (w *watched) offends(now machine.Time) bool {
+	return w.offence != 0 && now.Sub(w.offence) <= offenceKept
+}
+
+// refused notes that something of the peer is refused now.
+func (w *watched) refused(now machine.Time) {
+	if !w.offends(now) {
+		w.bad, w.flood, w.what = 0, 0, ""
+	}
+	w.offence = max(now, 1)
+}
+
+// offenders are the peers to be told of, in the order of their GUIDs.
+func (g *guard) offenders(now machine.Time) []Offender {
+	var os []Offender
+	for p, w := range g.peers {
+		if w.offends(now) {
+			os = append(os, Offender{Peer: p, Bad: w.bad, What: w.what, Flood: w.flood, Shut: w.shut > now})
+		}
+	}
+	slices.SortFunc(os, func(a, b Offender) int { return a.Peer.Cmp(b.Peer) })
+	return os[:min(len(os), maxOffenders)]
 }
 
 func guardTrace(kind string, peer id.GUID, v int64, note string) machine.Effect {

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"atoll.example/atoll/internal/id"
@@ -88,6 +89,31 @@ func TestStrikes(t *testing.T) {
 	}
 	if _, ok := g.admit(609*second, greedy, kindGet, nil); !ok {
 		t.Error("still out after five minutes")
+	}
+}
+
+// Whose messages were refused is told of for an hour, with what and how often.
+func TestOffenders(t *testing.T) {
+	g := newGuard(self)
+	for range controlBurst + 7 {
+		g.admit(0, greedy, kindProbe, nil)
+	}
+	g.strike(0, honest, "frame", nil)
+	for i := range machine.Time(maxStrikes + 1) { // the last when it is shut out
+		g.strike((3000+i)*second, greedy, "block", nil)
+	}
+	want := []Offender{{Peer: greedy, Bad: maxStrikes + 1, What: "block", Flood: 7, Shut: true}, {Peer: honest, Bad: 1, What: "frame"}}
+	slices.SortFunc(want, func(a, b Offender) int { return a.Peer.Cmp(b.Peer) })
+	if got := g.offenders(3020 * second); !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+	want = []Offender{{Peer: greedy, Bad: maxStrikes + 1, What: "block", Flood: 7}}
+	if got := g.offenders(6600 * second); !slices.Equal(got, want) {
+		t.Errorf("after an hour: %+v", got)
+	}
+	g.strike(6700*second, greedy, "frame", nil) // the hour has passed: counted anew
+	if got := g.offenders(6700 * second); len(got) != 1 || got[0].Bad != 1 || got[0].Flood != 0 {
+		t.Errorf("later: %+v", got)
 	}
 }
 

@@ -150,6 +150,9 @@ func (n *Node) Step(now machine.Time, ev machine.Event, out []machine.Effect) []
 // Guard returns the counts of what was refused.
 func (n *Node) Guard() Guard { return n.guard.Guard }
 
+// Offenders are the peers of which something was refused in the last hour, 16 at most.
+func (n *Node) Offenders(now machine.Time) []Offender { return n.guard.offenders(now) }
+
 func (n *Node) receive(now machine.Time, ev machine.Event, out []machine.Effect) []machine.Effect {
 	if n.roster.Revoked(ev.From.GUID) {
 		return out // its links are being closed
