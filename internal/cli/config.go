@@ -28,6 +28,9 @@ import (
 // ConfigName is the name of the optional file of settings in DIR.
 const ConfigName = "atoll.toml"
 
+// maxConfig bounds that file, in bytes: it is read whole. Chosen by us.
+const maxConfig = 1 << 20
+
 // value is a flag of any kind: checked text. It implements pflag.Value.
 type value struct {
 	s    setting
@@ -229,6 +232,9 @@ func loadConfig(path string) (k *koanf.Koanf, from map[string]string, err error)
 	k = koanf.New(".")
 	if err := k.Load(confmap.Provider(defaults, "."), nil); err != nil {
 		return nil, nil, err
+	}
+	if info, err := os.Stat(path); err == nil && info.Size() > maxConfig {
+		return nil, nil, fmt.Errorf("%d bytes, more than %d", info.Size(), maxConfig)
 	}
 	own := koanf.New(".")
 	switch err := own.Load(file.Provider(path), toml.Parser()); {

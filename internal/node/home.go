@@ -315,13 +315,18 @@ func (h *home) nextEpoch(atLeast uint32) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("boot epoch: %w", err)
 	}
-	epoch := atLeast
-	if len(b) == 4 {
-		epoch = max(epoch, binary.BigEndian.Uint32(b)+1)
-	}
-	epoch = max(epoch, 1)
+	epoch := epochAfter(b, atLeast)
 	if err := h.write(epochFile, binary.BigEndian.AppendUint32(nil, epoch)); err != nil {
 		return 0, fmt.Errorf("boot epoch: %w", err)
 	}
 	return epoch, nil
+}
+
+// epochAfter is the boot epoch that follows the one in b, the content of its file.
+func epochAfter(b []byte, atLeast uint32) uint32 {
+	epoch := max(atLeast, 1)
+	if len(b) == 4 {
+		epoch = max(epoch, binary.BigEndian.Uint32(b)+1)
+	}
+	return epoch
 }

@@ -164,7 +164,13 @@ func (n *Node) invited() (addrs []string) {
 	if err != nil {
 		n.cfg.Log.Warn("addresses of the invite not kept", "err", err)
 	}
-	for _, text := range strings.Fields(string(known)) {
+	return parseKnown(known)
+}
+
+// parseKnown reads the file of addresses from invites. What is none is left out: it
+// may be of a later version, or damaged, and the node starts without it.
+func parseKnown(b []byte) (addrs []string) {
+	for _, text := range strings.Fields(string(b)) {
 		if addr, err := p2p.ParseAddr(text); err == nil {
 			addrs = append(addrs, addr)
 		}

@@ -20,7 +20,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -202,7 +201,7 @@ func (n *Node) transportConfig() (p2p.Config, error) {
 		Key:    ed25519.NewKeyFromSeed(seed[:]),
 		Listen: n.cfg.Listen, Announce: n.cfg.Announce, Loopback: n.cfg.Loopback,
 		NoQUIC: n.cfg.NoQUIC, NoRelay: n.cfg.NoRelay, NoHolePunch: n.cfg.NoHolePunch,
-		Known: strings.Fields(string(known)), Log: n.cfg.Log, OnAddrs: n.moved,
+		Known: parseKnown(known), Log: n.cfg.Log, OnAddrs: n.moved,
 		UserAgent: agent(n.cfg.Version),
 	}, nil
 }

@@ -27,9 +27,9 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	port, _ := strconv.Atoi(strings.TrimSpace(string(b))) // damaged: chosen anew
+	port := parsePort(b)
 	for tries := 0; ; tries++ {
-		if port <= 0 || port > 65535 {
+		if port == 0 {
 			if port, err = freePort(); err != nil {
 				return err
 			}
@@ -47,6 +47,15 @@ func (n *Node) listen() error {
 		}
 		port = 0
 	}
+}
+
+// parsePort reads the file of the port: 0, to be chosen anew, if it is damaged.
+func parsePort(b []byte) int {
+	port, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return int(port)
 }
 
 // everywhere lists what to listen on where nothing is said: all interfaces, of
