@@ -39,14 +39,22 @@ func (n *taker) Get(_ context.Context, r GetRequest, begin func(GetHead) (io.Wri
 }
 
 // ask lets s answer a POST, whose parts need not be what an HTTP client would send.
-func ask(s *Server, path, query, ctype, body string, length int64, timeout string) *http.Response {
+func ask(s *Server, path, query, ctype, body string, length int64, timeout string) answer {
 	h := http.Header{"Content-Type": {ctype}, HeaderTimeout: {timeout}}
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, &http.Request{
 		Method: http.MethodPost, URL: &url.URL{Path: path, RawQuery: query}, Header: h,
 		Body: io.NopCloser(strings.NewReader(body)), ContentLength: length,
 	})
-	return w.Result()
+	resp := w.Result()
+	defer func() { _ = resp.Body.Close() }() // of memory
+	return answer{resp.StatusCode, resp.Header, resp.Trailer}
+}
+
+// answer is a response without its body.
+type answer struct {
+	status        int
+	head, trailer http.Header
 }
 
 // FuzzPut: parameters that reach the node are within their bounds, and written by
@@ -62,7 +70,7 @@ func FuzzPut(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query, ctype string, length int64, timeout string) {
 		n := new(taker)
 		s := NewServer(n)
-		status := ask(s, "/v1/put", query, ctype, "", length, timeout).StatusCode
+		status := ask(s, "/v1/put", query, ctype, "", length, timeout).status
 		if n.put == nil {
 			if status < 400 || status >= 500 && status != http.StatusNotImplemented {
 				t.Errorf("%q: status %d", query, status)
@@ -96,28 +104,28 @@ func FuzzGet(f *testing.F) {
 		n := &taker{head: GetHead{Name: name, Size: size, GUID: id.GUID{1}}, fails: fails}
 		resp := ask(NewServer(n), "/v1/get", "", typeJSON, body, int64(len(body)), "")
 		if n.get == nil {
-			if resp.StatusCode < 400 || resp.StatusCode >= 500 {
-				t.Errorf("%q: status %d", body, resp.StatusCode)
+			if resp.status < 400 || resp.status >= 500 {
+				t.Errorf("%q: status %d", body, resp.status)
 			}
 			return
 		}
 		if r := *n.get; r.Offset < 0 || r.Length < 0 || r.Offset+r.Length < 0 || len(r.Link) > MaxLink || r.check() != nil {
 			t.Errorf("%q: %+v", body, r)
 		}
-		if head, err := readHead(resp.Header); err != nil || head != n.head {
+		if head, err := readHead(resp.head); err != nil || head != n.head {
 			t.Errorf("%+v is read as %+v, %v", n.head, head, err)
 		}
-		for _, all := range []http.Header{resp.Header, resp.Trailer} {
+		for _, all := range []http.Header{resp.head, resp.trailer} {
 			for key, v := range all {
 				if strings.ContainsFunc(strings.Join(v, ""), func(r rune) bool { return r < ' ' || r > '~' }) {
 					t.Errorf("%s: %q", key, v)
 				}
 			}
 		}
-		text := resp.Trailer.Get(TrailerError)
+		text := resp.trailer.Get(TrailerError)
 		if fails == "" {
-			if text != "" || resp.Trailer.Get(TrailerVerified) != "ok" {
-				t.Errorf("trailers %v", resp.Trailer)
+			if text != "" || resp.trailer.Get(TrailerVerified) != "ok" {
+				t.Errorf("trailers %v", resp.trailer)
 			}
 			return
 		}

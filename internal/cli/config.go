@@ -237,7 +237,7 @@ func loadConfig(path string) (k *koanf.Koanf, from map[string]string, err error)
 		return nil, nil, fmt.Errorf("%d bytes, more than %d", info.Size(), maxConfig)
 	}
 	own := koanf.New(".")
-	switch err := own.Load(file.Provider(path), toml.Parser()); {
+	switch err := own.Load(file.Provider(path), once{toml.Parser()}); {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // not ours: another user's node says so itself
 	case errors.Is(err, syscall.ENOTDIR): // no folder: who needs one says so
 	case err != nil:
@@ -277,6 +277,35 @@ func loadConfig(path string) (k *koanf.Koanf, from map[string]string, err error)
 		return s.key, v
 	}})
 	return k, from, k.Load(environment, nil)
+}
+
+// once refuses a file that sets one key in two ways: of put.k = 3 and "put.k" = 4
+// chance would choose.
+type once struct{ koanf.Parser }
+
+func (p once) Unmarshal(b []byte) (map[string]any, error) {
+	m, err := p.Parser.Unmarshal(b)
+	if err != nil {
+		return nil, err
+	}
+	return m, distinct(m, "", make(map[string]bool))
+}
+
+func distinct(m map[string]any, prefix string, seen map[string]bool) error {
+	for name, v := range m {
+		key := prefix + name
+		if inner, ok := v.(map[string]any); ok {
+			if err := distinct(inner, key+".", seen); err != nil {
+				return err
+			}
+			continue
+		}
+		if seen[key] {
+			return fmt.Errorf("%s is set twice", key)
+		}
+		seen[key] = true
+	}
+	return nil
 }
 
 // nearest suggests the key that was meant.

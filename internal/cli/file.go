@@ -34,8 +34,8 @@ when a write quorum of members has synced every block; the other copies follow.
 
 Interrupted, it continues where it was when the same command is run again.
 What others have stored already is not sent twice, unless --unique is given. A
-file that changes meanwhile is refused, if its size or time tells: what a program
-writes through a mapping, or before it sets the time back, may not.`,
+file that changes meanwhile is refused if its size or time tells. What a program
+writes through a mapping, or before it sets the time back, may not tell.`,
 		Example: `
 			atoll put report.pdf
 			tar c photos | atoll put - --name photos.tar
