@@ -170,7 +170,11 @@ func readBack(ctx context.Context, st store.Store, drop bool) (good, bad int, er
 				if !drop {
 					continue
 				}
-				if err := st.Apply(ctx, store.Batch{Urgent: true, Ops: []store.Op{{Key: k, Delete: true}}}); err != nil {
+				ops := []store.Op{{Key: k, Delete: true}}
+				if fam == store.Block { // a block is held by its head: without it the copy is missed, and made again
+					ops = append(ops, store.Op{Key: store.Key{Family: store.Head, GUID: k.GUID}, Delete: true})
+				}
+				if err := st.Apply(ctx, store.Batch{Urgent: true, Ops: ops}); err != nil {
 					return good, bad, err
 				}
 			default:
