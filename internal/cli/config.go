@@ -257,8 +257,12 @@ func loadConfig(path string) (k *koanf.Koanf, from map[string]string, err error)
 		if !ok || key == "dir" {
 			return nil, nil, fmt.Errorf("unknown setting %q%s", key, nearest(key))
 		}
-		if _, list := own.Get(key).([]any); list && s.kind != kindList {
+		list, isList := own.Get(key).([]any)
+		if isList && s.kind != kindList {
 			return nil, nil, fmt.Errorf("%s: a list, where one value belongs", key)
+		}
+		if isTable(own.Get(key)) || slices.ContainsFunc(list, isTable) {
+			return nil, nil, fmt.Errorf("%s: a table, where a value belongs", key)
 		}
 		if err := s.check(plainText(own.Get(key))); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", key, err)
@@ -294,7 +298,7 @@ func (p once) Unmarshal(b []byte) (map[string]any, error) {
 func distinct(m map[string]any, prefix string, seen map[string]bool) error {
 	for name, v := range m {
 		key := prefix + name
-		if inner, ok := v.(map[string]any); ok {
+		if inner, ok := v.(map[string]any); ok && len(inner) > 0 {
 			if err := distinct(inner, key+".", seen); err != nil {
 				return err
 			}
@@ -306,6 +310,11 @@ func distinct(m map[string]any, prefix string, seen map[string]bool) error {
 		seen[key] = true
 	}
 	return nil
+}
+
+func isTable(v any) bool {
+	_, ok := v.(map[string]any)
+	return ok
 }
 
 // nearest suggests the key that was meant.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -15,6 +16,7 @@ func FuzzConfig(f *testing.F) {
 	for _, s := range []string{
 		"", "json = true\n", "timeout = '30s'\n[put]\nk = 3\n", "put.k = 3\n\"put.k\" = 4\n", "[put]\n",
 		"dir = '/'\n", "k = [1]\n", "put = 1\n", "a = [[[[]]]]\n", "quiet = 2020-01-01\n", "\"\" = 1\n", "json = nan\n", "[[put]]\nk = 3\n",
+		"[name]\n", "listen = [{a = 1}]\n", "'put.name' = 'x'\n[put.name]\n",
 	} {
 		f.Add(s)
 	}
@@ -35,6 +37,9 @@ func FuzzConfig(f *testing.F) {
 			s, ok := byKey[key]
 			if !ok || key == "dir" {
 				t.Errorf("%q sets %q", text, key)
+			}
+			if list, _ := k.Get(key).([]any); isTable(k.Get(key)) || slices.ContainsFunc(list, isTable) {
+				t.Errorf("%q sets %s to a table", text, key)
 			}
 			if err := s.check(plainText(k.Get(key))); err != nil {
 				t.Errorf("%q: %s: %v", text, key, err)
