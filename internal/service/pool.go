@@ -106,9 +106,7 @@ func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 			w = append(w, fmt.Sprintf("%s has no room for more blocks (%s of %s used%s)", v.Called(m.Member), size(m.Usage.Used), size(m.Usage.Limit), strangers(m.Usage)))
 		}
 	}
-	for _, o := range v.Offenders {
-		w = append(w, offence(v.Called(o.Peer), o))
-	}
+	w = append(w, offences(v)...)
 	u := s.n.Usage()
 	for _, own := range []string{noRoom(u), overGranted(u), badBlocks(s.n.BadBlocks())} {
 		if own != "" {
@@ -124,6 +122,16 @@ func (s *Service) warnings(v node.View, survey dht.Survey) []string {
 	return w
 }
 
+// offences tells of the members that lie or flood: who is out already needs no more.
+func offences(v node.View) (w []string) {
+	for _, o := range v.Offenders {
+		if m, ok := v.Member(o.Peer); !ok || m.Status != roster.WasRevoked && m.Status != roster.Left {
+			w = append(w, offence(v.Called(o.Peer), o))
+		}
+	}
+	return w
+}
+
 // offence tells of a member that lies or floods, and what to do.
 func offence(name string, o stack.Offender) string {
 	var what []string
@@ -131,7 +139,7 @@ func offence(name string, o stack.Offender) string {
 		what = append(what, fmt.Sprintf("sent what no honest member sends (%s; refused %s)", o.What, times(o.Bad)))
 	}
 	if o.Flood > 0 {
-		what = append(what, fmt.Sprintf("sent more than is allowed (%d messages above 200 a second, dropped)", o.Flood))
+		what = append(what, fmt.Sprintf("sent more than is allowed (%d above 200 messages a second, dropped)", o.Flood))
 	}
 	out := ""
 	if o.Shut {

@@ -14,6 +14,7 @@ import (
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/node"
+	"atoll.example/atoll/internal/roster"
 	"atoll.example/atoll/internal/stack"
 	"atoll.example/atoll/internal/store"
 )
@@ -295,12 +296,26 @@ func TestOffence(t *testing.T) {
 		`b sent what no honest member sends (frame that does not decode; refused once) in the last hour: see to that machine, or put it out with "atoll revoke 65a1fc00"`: {
 			Peer: id.FromPrefix("65a1fc"), Bad: 1, What: "frame that does not decode",
 		},
-		`b sent what no honest member sends (bytes; refused 12 times) and sent more than is allowed (7 messages above 200 a second, dropped) in the last hour, and is shut out for some minutes: see to that machine, or put it out with "atoll revoke 65a1fc00"`: {
+		`b sent what no honest member sends (bytes; refused 12 times) and sent more than is allowed (7 above 200 messages a second, dropped) in the last hour, and is shut out for some minutes: see to that machine, or put it out with "atoll revoke 65a1fc00"`: {
 			Peer: id.FromPrefix("65a1fc"), Bad: 12, What: "bytes", Flood: 7, Shut: true,
 		},
 	} {
 		if got := offence("b", o); got != want {
 			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
+
+// TestOffenceOfRevoked: whoever was put out, as the warning says, is not told of on.
+func TestOffenceOfRevoked(t *testing.T) {
+	g := id.FromPrefix("65a1fc")
+	for status, want := range map[roster.Status]int{roster.Ready: 1, roster.WasRevoked: 0, roster.Left: 0} {
+		v := node.View{
+			Roster:    []roster.Info{{GUID: g, Status: status}},
+			Offenders: []stack.Offender{{Peer: g, Bad: 1, What: "bytes"}},
+		}
+		if got := offences(v); len(got) != want {
+			t.Errorf("%v: %q", status, got)
 		}
 	}
 }

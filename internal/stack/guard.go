@@ -157,7 +157,7 @@ func (w *watched) refused(now machine.Time) {
 	w.offence = max(now, 1)
 }
 
-// offenders are the peers to be told of, in the order of their GUIDs.
+// offenders are the peers to be told of, those that are shut out before the others.
 func (g *guard) offenders(now machine.Time) []Offender {
 	var os []Offender
 	for p, w := range g.peers {
@@ -165,7 +165,15 @@ func (g *guard) offenders(now machine.Time) []Offender {
 			os = append(os, Offender{Peer: p, Bad: w.bad, What: w.what, Flood: w.flood, Shut: w.shut > now})
 		}
 	}
-	slices.SortFunc(os, func(a, b Offender) int { return a.Peer.Cmp(b.Peer) })
+	slices.SortFunc(os, func(a, b Offender) int {
+		if a.Shut != b.Shut {
+			if a.Shut {
+				return -1
+			}
+			return 1
+		}
+		return a.Peer.Cmp(b.Peer)
+	})
 	return os[:min(len(os), maxOffenders)]
 }
 
