@@ -223,7 +223,7 @@ func TestUnreadableRecords(t *testing.T) {
 	f := &fault{from: 1, until: 1 << 60, err: syscall.EIO, match: func(op errorfs.Op) bool {
 		return op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst")
 	}}
-	o := testOptions(errorfs.Wrap(disk, f))
+	o := testOptions(faulty(disk, f))
 	s := mustOpen(t, "/store", o)
 	var ops []store.Op
 	for i, size := range []int{300, 5000, testLarge, 300, 5000, testLarge} {

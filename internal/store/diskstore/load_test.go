@@ -14,7 +14,7 @@ import (
 // underLoad lets many callers write while a fault strikes, and returns their
 // answers, in the order of each caller.
 func underLoad(t *testing.T, disk *vfs.MemFS, f *fault, h *history) (answers [][]error, s *Store) {
-	o := testOptions(errorfs.Wrap(disk, f))
+	o := testOptions(faulty(disk, f))
 	o.MemTable = 128 << 10
 	s = mustOpen(t, "/store", o)
 	f.on.Store(true)

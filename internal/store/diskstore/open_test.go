@@ -182,7 +182,7 @@ func TestReadOnlyFolder(t *testing.T) {
 				}
 				return nil
 			})
-			_, err := Open("/store", testOptions(errorfs.Wrap(vfs.NewMem(), inj)))
+			_, err := Open("/store", testOptions(faulty(vfs.NewMem(), inj)))
 			wantError(t, err, cause, "/store cannot be written")
 		}
 	}
@@ -212,7 +212,7 @@ func TestOpenCannotWriteATable(t *testing.T) {
 				}
 				return nil
 			})
-			_, err := Open("/store", testOptions(errorfs.Wrap(disk, inj)))
+			_, err := Open("/store", testOptions(faulty(disk, inj)))
 			wantError(t, err, want, "/store")
 			o.AcceptFailed = true // EIO
 			s = mustOpen(t, "/store", o)

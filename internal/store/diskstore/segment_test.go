@@ -263,7 +263,7 @@ func TestSegmentSyncFails(t *testing.T) {
 		f := &fault{from: 1, until: 2, err: cause, match: func(op errorfs.Op) bool {
 			return op.Kind == errorfs.OpFileSyncData && isSegment(op.Path)
 		}}
-		o := testOptions(errorfs.Wrap(disk, f))
+		o := testOptions(faulty(disk, f))
 		s := mustOpen(t, "/store", o)
 		first := storetest.Put(store.Block, storetest.GUID(1), "", storetest.Value(1, 5000))
 		apply(t, s, first)
