@@ -26,7 +26,8 @@ import (
 // through another, beside a plain single-stream TLS copy with fsync in the same
 // run: to three files (put, k = 3: three copies share this disk) and to one
 // (get). A put returns when two copies are synced; the time until all three are
-// there is printed as well, and the get begins after it. It prints the figures and judges none: they belong to a machine.
+// there is printed as well, and the get begins after it. It prints the figures and
+// judges none: they belong to a machine.
 func TestThroughput(t *testing.T) {
 	size := int64(16 << 20)
 	if *full {

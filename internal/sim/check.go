@@ -301,7 +301,7 @@ func (c *checks) count(l *lookup) {
 
 // Single lookups are lost and delivered wrongly in any overlay under loss and
 // churn, and the published rates say how many. A run fails where it must be far
-// above them: healthy ones are at or below, a broken one loses per cents.
+// above them: healthy ones are at or below, a broken one loses some in a hundred.
 const (
 	farAbove   = 30 // times the published rate, where the lower 95 % bound must not be
 	leastCount = 3  // one or two are no rate, however short the run

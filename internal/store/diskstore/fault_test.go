@@ -30,6 +30,20 @@ type fault struct {
 
 func (f *fault) String() string { return "fault" }
 
+// MaybeError implements errorfs.Injector.
+func (f *fault) MaybeError(op errorfs.Op) error {
+	if !f.on.Load() || (f.match != nil && !f.match(op)) {
+		return nil
+	}
+	n := f.count.Add(1)
+	if n < f.from || n >= f.until {
+		return nil
+	}
+	f.hits.Add(1)
+	f.first.CompareAndSwap(nil, &op)
+	return f.err
+}
+
 // faulty lets inj judge every operation on fs. errorfs alone hands out the log that
 // Pebble uses again as it is, so that writes and fsyncs of it never fail.
 func faulty(fs vfs.FS, inj errorfs.Injector) vfs.FS { return errorfs.Wrap(reusing{fs, inj}, inj) }
@@ -58,20 +72,6 @@ type named struct {
 func (n named) MaybeError(op errorfs.Op) error {
 	op.Path = n.path
 	return n.Injector.MaybeError(op)
-}
-
-// MaybeError implements errorfs.Injector.
-func (f *fault) MaybeError(op errorfs.Op) error {
-	if !f.on.Load() || (f.match != nil && !f.match(op)) {
-		return nil
-	}
-	n := f.count.Add(1)
-	if n < f.from || n >= f.until {
-		return nil
-	}
-	f.hits.Add(1)
-	f.first.CompareAndSwap(nil, &op)
-	return f.err
 }
 
 func isWrite(op errorfs.Op) bool {
