@@ -442,7 +442,7 @@ func (r DoctorResult) Graded() DoctorResult {
 
 // Progress is how far a job is. Totals and times are -1 when unknown.
 type Progress struct {
-	Phase     string `json:"phase"` // reading, sending, fetching, checking, handing over …
+	Phase     string `json:"phase"` // reading, sending, comparing, fetching, checking, handing over …
 	Bytes     int64  `json:"bytes"`
 	Total     int64  `json:"total"`
 	Blocks    int64  `json:"blocks"`

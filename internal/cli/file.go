@@ -32,10 +32,11 @@ output. The file is cut into blocks and sealed on this machine; the link is the
 only way to read it, so keep it ("atoll ls --long" shows it again). Put succeeds
 when a write quorum of members has synced every block; the other copies follow.
 
-Interrupted, it continues where it was when the same command is run again.
-What others have stored already is not sent twice, unless --unique is given. A
-file that changes meanwhile is refused if its size or time tells. What a program
-writes through a mapping, or before it sets the time back, may not tell.`,
+Interrupted, it continues where it was when the same command is run again; of a
+file that was written, renamed, linked or given other rights since it begins
+anew. What is stored already is not sent twice, unless --unique is given. A file
+that is written to meanwhile is refused if its size or times tell. What a
+program writes through a mapping may not tell.`,
 		Example: `
 			atoll put report.pdf
 			tar c photos | atoll put - --name photos.tar

@@ -17,7 +17,7 @@
 //
 // Memory: at most Window blocks in transfer and half as many staged, whatever
 // the size of the file; a resumed put also keeps some 100 bytes for each chunk
-// acknowledged before.
+// acknowledged before, and one that compares some 100 for every chunk.
 package files
 
 import (

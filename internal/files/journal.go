@@ -56,8 +56,8 @@ const (
 type identity struct {
 	Device, Inode uint64 // of a path
 	Size          int64
-	Mtime         int64 // ns
-	Key           string
+	Mtime         int64  // ns
+	Key           string // of a stream: its resume key; of a path: its ctime
 }
 
 func (i identity) isZero() bool { return i == identity{} }

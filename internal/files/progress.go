@@ -10,7 +10,7 @@ import (
 
 // Progress is how far a transfer is. Total, ETAS are -1 when unknown.
 type Progress struct {
-	Phase     string // reading, sending, fetching, checking, removing
+	Phase     string // reading, sending, comparing, finishing, fetching, checking, removing
 	Bytes     int64
 	Total     int64
 	Blocks    int64
@@ -152,6 +152,16 @@ func (m *meter) phase(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.p.Phase = name
+}
+
+// restart counts the bytes from 0 again.
+func (m *meter) restart(phase string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.p.Phase, m.p.Bytes = phase, 0
 }
 
 // begin, refused and end tell of a block in transfer.

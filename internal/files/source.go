@@ -96,9 +96,12 @@ func openFile(path string) (*source, error) {
 	}
 	s.id = identity{Size: s.size, Mtime: info.ModTime().UnixNano()}
 	s.id.Device, s.id.Inode = inode(info)
+	if at := ctime(info); at != 0 { // the mtime may have been set back
+		s.id.Key = fmt.Sprintf("ctime %d", at)
+	}
 	if s.id.Inode == 0 { // no such thing on this system: the path must do
 		if abs, err := filepath.Abs(path); err == nil {
-			s.id.Key = abs
+			s.id.Key += abs
 		}
 	}
 	return s, nil
@@ -146,23 +149,20 @@ func (s *source) read(buf []byte, index int64) (n int, err error) {
 		}
 		return n, err
 	}
-	return n, s.unchanged()
+	_, err = s.unchanged()
+	return n, err
 }
 
-// unchanged compares size and mtime with those at the start.
-func (s *source) unchanged() error {
-	if s.file == nil {
-		return nil
-	}
-	now, err := s.file.Stat()
-	if err != nil {
-		return err
+// unchanged compares size and mtime of a path with those at the start.
+func (s *source) unchanged() (now os.FileInfo, err error) {
+	if now, err = s.file.Stat(); err != nil {
+		return nil, err
 	}
 	if now.Size() != s.info.Size() || !now.ModTime().Equal(s.info.ModTime()) {
-		return fmt.Errorf("%w: %d bytes of %s, then %d bytes of %s", ErrChanged, s.info.Size(),
+		return nil, fmt.Errorf("%w: %d bytes of %s, then %d bytes of %s", ErrChanged, s.info.Size(),
 			s.info.ModTime().Format(time.RFC3339Nano), now.Size(), now.ModTime().Format(time.RFC3339Nano))
 	}
-	return nil
+	return now, nil
 }
 
 // stopReading makes a read that waits for input return when ctx ends, where

@@ -66,9 +66,15 @@ func (u *upload) run(ctx context.Context) (seal.Link, error) {
 	}
 	if n < size && n <= seal.MaxInline {
 		// The whole file fits into its root.
+		inline := first[:n]
+		if err := u.unmixed(ctx, func() (isSent, error) {
+			return func(_ int64, plain []byte) bool { return bytes.Equal(plain, inline) }, nil
+		}); err != nil {
+			return seal.Link{}, err
+		}
 		u.res.Size = int64(n)
 		u.meter.add(int64(n), 0, true)
-		return u.putRoot(ctx, 0, nil, first[:n])
+		return u.putRoot(ctx, 0, nil, inline)
 	}
 	u.bufs.New = func() any { b := make([]byte, size); return &b }
 	u.plain = make(chan *chunk)
@@ -86,7 +92,7 @@ func (u *upload) run(ctx context.Context) (seal.Link, error) {
 	if err := g.wait(); err != nil {
 		return seal.Link{}, err
 	}
-	if err := u.src.unchanged(); err != nil {
+	if err := u.unmixed(ctx, u.acknowledged); err != nil {
 		return seal.Link{}, err
 	}
 	level, children, err := u.tree.top(ctx)
