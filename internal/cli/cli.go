@@ -59,7 +59,8 @@ type NodeOptions struct {
 	Relay     bool
 	HolePunch bool
 	MDNS      bool
-	Limit     int64 // bytes
+	Limit     int64 // bytes of disk
+	Memory    int64 // bytes, of the whole process
 	Preset    string
 	Grace     time.Duration
 	Log       *slog.Logger

@@ -100,13 +100,15 @@ func (a *app) nodeOptions(cmd *cobra.Command) (NodeOptions, error) {
 		Dir: a.dir, Nodes: int(number(cmd, "nodes")), Name: str(cmd, "name"), Domain: str(cmd, "domain"),
 		Listen: list(cmd, "listen"), Announce: list(cmd, "announce"), Loopback: truth(cmd, "loopback"),
 		QUIC: truth(cmd, "quic"), Relay: truth(cmd, "relay"), HolePunch: truth(cmd, "hole-punch"), MDNS: truth(cmd, "mdns"),
-		Limit: bytesOf(cmd, "limit"), Preset: str(cmd, "preset"), Grace: duration(cmd, "grace"),
+		Limit: bytesOf(cmd, "limit"), Memory: bytesOf(cmd, "memory"), Preset: str(cmd, "preset"), Grace: duration(cmd, "grace"),
 	}
 	switch {
 	case o.Preset != "lan" && o.Preset != "wan":
 		return o, usage(cmd, "--preset must be lan or wan")
 	case o.Limit != 0 && o.Limit < 256<<20:
 		return o, usage(cmd, "--limit must be at least 256MiB")
+	case o.Memory != 0 && o.Memory < 64<<20:
+		return o, usage(cmd, "--memory must be at least 64MiB")
 	}
 	for _, addr := range o.Announce {
 		if strings.HasSuffix(addr, ":0") || strings.Contains(addr+"/", "/tcp/0/") || strings.Contains(addr+"/", "/udp/0/") {

@@ -66,6 +66,7 @@ var settings = []setting{
 	{key: "announce", commands: "up,join", flag: "announce", kind: kindList, unit: "addresses", meaning: "addresses to tell others first, such as that of a forwarded port"},
 	{key: "loopback", commands: "up,join", flag: "loopback", kind: kindTruth, def: "false", meaning: "stay on this machine: listen on and connect to loopback addresses only"},
 	{key: "limit", commands: "up,join", flag: "limit", kind: kindSize, unit: "bytes", meaning: "disk space to give to the pool, at least 256MiB; default: 80 % of what is free at the first start"},
+	{key: "memory", commands: "up,join", flag: "memory", kind: kindSize, unit: "bytes", meaning: "memory that the process keeps below as far as it can, at least 64MiB; default: GOMEMLIMIT, else 320MiB a node, and more where its index needs it"},
 	{key: "preset", commands: "up,join", flag: "preset", kind: kindText, def: "lan", meaning: "timing: lan (heartbeat every 5 s) or wan (every 75 s)"},
 	{key: "grace", commands: "up,join", flag: "grace", kind: kindDuration, unit: "time", meaning: "how long a lost copy may come back before it is replaced; default: 15m"},
 	{key: "quic", commands: "up,join", flag: "quic", kind: kindTruth, def: "true", meaning: "use QUIC beside TCP"},

@@ -138,6 +138,7 @@ func runOnce(ctx context.Context, o cli.NodeOptions, started func(cli.Started), 
 	defer cancel(nil)
 	var p process
 	defer p.close()
+	setMemory(o) // before the index is read
 	n, made, err := first(config(o, 0))
 	if err != nil {
 		return startError(err)
@@ -160,6 +161,7 @@ func runOnce(ctx context.Context, o cli.NodeOptions, started func(cli.Started), 
 	}
 	if err == nil {
 		p.tasks.Go(func() { sweep(ctx, s) })
+		p.tasks.Go(func() { keepMemory(ctx, o) })
 		err = p.wait(ctx)
 	}
 	cancel(nil)
