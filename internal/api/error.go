@@ -48,6 +48,7 @@ const (
 	Clock         = "clock"
 	Quota         = "quota"
 	Full          = "full"
+	Claims        = "claims"    // a member's files share a block as often as can be
 	Cancelled     = "cancelled" // by POST /jobs/ID/cancel, or by the node's end
 	Corrupt       = "corrupt"
 	BadName       = "bad_name"
@@ -96,6 +97,7 @@ var Classes = map[string]Class{
 	CAS:           {http.StatusConflict, ExitRefused},
 	StaleSeq:      {http.StatusConflict, ExitRefused},
 	Clock:         {http.StatusConflict, ExitRefused},
+	Claims:        {http.StatusConflict, ExitRefused},
 	Cancelled:     {http.StatusConflict, ExitRefused},
 	Quota:         {http.StatusInsufficientStorage, ExitRefused},
 	Full:          {http.StatusInsufficientStorage, ExitRefused},

@@ -235,6 +235,7 @@ func TestClasses(t *testing.T) {
 		{"internal port_in_use bad_dir dir_in_use disk_failed", []int{500}, 1},
 		{"not_built", []int{501}, 1}, // ours: what comes later
 		{"cancelled", []int{409}, 5}, // ours: jobs ended on request
+		{"claims", []int{409}, 5},    // ours: full is of disks
 	}
 	n := 0
 	for _, w := range want {

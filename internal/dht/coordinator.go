@@ -138,6 +138,13 @@ func (n *Node) coordinatePut(p *peer, m *putMsg) {
 	cert, block, size := &m.cert, m.block, int64(len(m.block))
 	e := n.tree.get(cert.GUID)
 	known := e != nil && e.have()
+	if o, ok := n.owners.known(cert.Owner); ok && e.claimed(o, cert.Claim, &change{}) {
+		// The others know as many: to ask them would leave the claim with one that
+		// does not yet.
+		n.pending -= size
+		n.no(p, m.req, &refuseMsg{code: codeClaims})
+		return
+	}
 	k := n.kEff(int(cert.K))
 	need := quorum(k)
 	if m.w > 0 {
@@ -168,6 +175,9 @@ func (n *Node) coordinatePut(p *peer, m *putMsg) {
 	}
 	s.failed = func(r *Refusal) {
 		free()
+		if r.Code == CodeClaims { // this node was behind
+			r.Nodes = s.done()
+		}
 		n.no(p, m.req, pass(r, n.lookup))
 	}
 	s.send = func(t *target, fresh bool) {

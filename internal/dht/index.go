@@ -153,13 +153,26 @@ func (e *entry) removed() (stamp uint64, all bool) {
 	return stamp, live == 0 && tombs > 0
 }
 
-func (e *entry) liveOf(owner uint32) (n int) {
-	e.claims(func(c *claim) {
-		if !c.tomb && c.owner == owner {
-			n++
+// claimed reports that owner has as many claims on e as it may, once ch is done,
+// and that c is none of them. e may be nil.
+func (e *entry) claimed(owner uint32, c [16]byte, ch *change) bool {
+	if e == nil {
+		e = &entry{}
+	}
+	n := 0
+	of := func(k *claim, d int) {
+		if !k.tomb && k.owner == owner {
+			n += d
 		}
-	})
-	return n
+	}
+	e.claims(func(k *claim) { of(k, 1) })
+	for i := range ch.drops {
+		of(&ch.drops[i], -1)
+	}
+	for i := range ch.claims {
+		of(&ch.claims[i], 1)
+	}
+	return n >= MaxPerOwner && e.find(owner, c, false) == nil
 }
 
 // dead reports that only tombstones are left: no copy is wanted. A node without

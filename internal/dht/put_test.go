@@ -3,6 +3,7 @@ package dht
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"atoll.example/atoll/internal/machine"
@@ -185,5 +186,122 @@ func TestPutProvesTheCopiesThere(t *testing.T) {
 				t.Errorf("acknowledged on %d good copies", good)
 			}
 		})
+	}
+}
+
+// An owner that has all the claims on a block that it may have is told so, by a
+// code of its own: no member is taken for full, and no bytes go elsewhere.
+func TestClaimsOfOneOwner(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(6)
+	b := block(1, 4000)
+	for c := range MaxPerOwner {
+		w.putClaim(w.nodes[c%6], b, byte(c))
+	}
+	w.run(machine.Second)
+	for i, x := range w.nodes {
+		cmd := w.putCmd(b, byte(100+i))
+		if i%2 == 0 {
+			cmd.Block = nil
+		}
+		_, err := w.do(x, cmd)
+		r, ok := err.(*Refusal)
+		if !ok || r.Code != CodeClaims || len(r.Nodes) != 0 {
+			t.Fatalf("claim %d of an owner: %v", MaxPerOwner+1, err)
+		}
+		w.putClaim(x, b, byte(i)) // one that is there may be renewed
+	}
+	w.run(machine.Second)
+	w.noneFull()
+	if w.stats().Diverted != 0 || len(w.holders(b)) != 3 {
+		t.Errorf("%d diverted, %d copies", w.stats().Diverted, len(w.holders(b)))
+	}
+	cmd := w.putCmd(b, 100)
+	cmd.Cert = w.cert(b, ownerKey(201), 100, uint64(w.wall()))
+	if _, err := w.do(w.nodes[0], cmd); err != nil {
+		t.Errorf("another owner's claim: %v", err)
+	}
+	if _, err := w.do(w.nodes[1], w.removeCmd(b, 7)); err != nil {
+		t.Fatal(err)
+	}
+	w.run(machine.Second)
+	w.putClaim(w.nodes[2], b, 101)
+}
+
+// A member of the set is behind the others, and has room for a claim that is one
+// too many. Through another member nobody takes it; where that one coordinates it
+// does, and who is refused learns of it, to end the claim.
+func TestClaimsPastAMemberBehind(t *testing.T) {
+	for i := range 2 {
+		w := newWorld(t, LAN())
+		w.grow(6)
+		b := block(1, 4000)
+		w.put(w.nodes[0], b)
+		w.run(machine.Second)
+		set := w.set(b)
+		behind := set[i]
+		w.net.Drop = func(f machinetest.Flight) bool { return f.To == behind.h || f.From == behind.h }
+		for c := range MaxPerOwner - 1 {
+			w.putClaim(set[1-i], b, byte(c+2))
+		}
+		w.net.Drop = nil
+		cmd := w.putCmd(b, 100)
+		_, err := w.do(set[0], cmd)
+		r, ok := err.(*Refusal)
+		if !ok || r.Code != CodeClaims {
+			t.Fatal(err)
+		}
+		if took := behind.n.knows(&cmd.Cert); took != (i == 0) || took != slices.Contains(r.Nodes, behind.h.GUID) {
+			t.Errorf("member %d is behind; it took the claim: %t, it is said of %d", i, took, len(r.Nodes))
+		}
+		w.noneFull()
+		if _, err := w.do(set[0], w.removeCmd(b, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// While a member is away, claims end and others take their places. It learns of
+// both: what came may not wait for what it still has.
+func TestClaimsReplacedWhileAway(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(6)
+	b := block(1, 4000)
+	for c := range MaxPerOwner {
+		w.putClaim(w.nodes[c%6], b, byte(c))
+	}
+	w.run(machine.Second)
+	away := w.set(b)[1]
+	w.kill(away)
+	x := w.set(b)[0]
+	for c := range 10 {
+		if _, err := w.do(x, w.removeCmd(b, byte(c))); err != nil {
+			t.Fatal(err)
+		}
+		w.putClaim(x, b, byte(100+c))
+	}
+	w.run(machine.Second)
+	w.boot(away)
+	w.run(machine.Minute)
+	for c := range 10 {
+		cert := w.cert(b, w.owner, byte(100+c), 0)
+		if !away.n.knows(&cert) {
+			t.Errorf("claim %d is not known to who was away", 100+c)
+		}
+	}
+	if n := away.n.Stats().Unsynced; n != 0 {
+		t.Errorf("%d arcs not entered a minute after its return", n)
+	}
+}
+
+// noneFull checks that nobody takes anybody for full.
+func (w *world) noneFull() {
+	w.t.Helper()
+	for _, x := range w.nodes {
+		for _, y := range w.nodes {
+			if p := x.n.lookup(y.h.GUID); p != nil && p.fullTill > w.net.Now {
+				w.t.Errorf("%s takes %s for full", x.h.GUID.Short(), y.h.GUID.Short())
+			}
+		}
 	}
 }

@@ -26,6 +26,7 @@ const (
 	CodeDeadline     = "deadline"
 	CodeEquivocation = "equivocation"
 	CodeBadRequest   = "bad_request"
+	CodeClaims       = "claims" // the owner has MaxPerOwner claims on the block
 )
 
 // code is a Refusal's code on the wire.
@@ -45,12 +46,13 @@ const (
 	codeNoQuorum
 	codeNotReplica
 	codeUnsynced
+	codeClaims
 	codeEnd
 )
 
 var codeNames = [...]string{
 	"", CodeFull, CodeQuota, CodeNotMember, CodeBadName, CodeBadSig, CodeStaleSeq, CodeCAS,
-	CodeRemoved, CodeClock, CodeBusy, CodeNoQuorum, CodeNotReplica, CodeUnsynced,
+	CodeRemoved, CodeClock, CodeBusy, CodeNoQuorum, CodeNotReplica, CodeUnsynced, CodeClaims,
 }
 
 func (c code) String() string { return codeNames[c] }
@@ -59,7 +61,7 @@ func (c code) String() string { return codeNames[c] }
 type Refusal struct {
 	Code     string
 	AfterMS  int64     // busy: when to ask again
-	Nodes    []id.GUID // no_quorum, unavailable: who was silent; full: the fullest
+	Nodes    []id.GUID // no_quorum, unavailable: who was silent; full: the fullest; claims: who took it all the same
 	Stamp    uint64    // removed: the tombstone's stamp; clock: the replica's; stale_seq, cas: the stored seq
 	Detail   string
 	Removed  bool      // unavailable: those within reach know that it was removed

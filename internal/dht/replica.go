@@ -265,7 +265,7 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 		return
 	}
 	var ended uint64
-	added := 0
+	added, spent := 0, false
 	for i := range certs {
 		c := &certs[i]
 		if stamp, over := covered(c.Owner, c.Claim, c.Stamp); over {
@@ -277,9 +277,9 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 			continue
 		}
 		o := n.owners.num(c.Owner)
-		if e != nil && e.find(o, c.Claim, false) == nil && e.liveOf(o) >= MaxPerOwner {
-			f(merged{no: codeFull})
-			return
+		if e.claimed(o, c.Claim, &ch) {
+			spent = true // from another member, with others: those are taken all the same
+			continue
 		}
 		added++
 		live++
@@ -303,8 +303,12 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 		b.Urgent = true
 	}
 	if len(certs) > 0 && added == 0 {
-		// Everything asked for has been removed; tombstones may still be new.
-		n.apply(g, b, ch, role, func(err error) { f(merged{no: codeRemoved, stamp: ended}) })
+		// Nothing that was asked for can be taken; tombstones may still be new.
+		r := merged{no: codeRemoved, stamp: ended}
+		if spent {
+			r = merged{no: codeClaims}
+		}
+		n.apply(g, b, ch, role, func(err error) { f(r) })
 		return
 	}
 	switch {

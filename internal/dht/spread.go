@@ -273,6 +273,16 @@ func (s *spread) refused(t *target, r *Refusal) {
 	s.check()
 }
 
+// done are those that have acknowledged.
+func (s *spread) done() (gs []id.GUID) {
+	for _, t := range s.targets {
+		if t.done {
+			gs = append(gs, t.p.h.GUID)
+		}
+	}
+	return gs
+}
+
 // hopeless: so many refused that W cannot be reached.
 func (s *spread) hopeless() bool {
 	can := 0

@@ -505,7 +505,7 @@ func (n *Node) takeOffer(p *peer, o *offered, f func(ok bool)) {
 		return
 	}
 	if !n.merge(o.guid, certs, o.tombs, nil, RoleReplica, func(r merged) {
-		f(r.no == 0 || r.no == codeRemoved)
+		f(r.no == 0 || r.no == codeRemoved || r.no == codeClaims)
 	}) {
 		f(false)
 	}

@@ -65,7 +65,8 @@ type Audit struct {
 // safe for concurrent use, and return early when ctx is done.
 //
 // Errors may have Code() string in their chain, as 20-dht §8 lists them.
-// "full" makes a put re-encode the block, "busy", "unavailable" and "deadline"
+// "full" and "claims" make a put re-encode the block, "claims" naming nodes if
+// they took it all the same; "busy", "unavailable" and "deadline"
 // are tried again (AfterMS() int64 in the chain says when), unless Removed() bool
 // says that all within reach know the block for removed; others end the transfer.
 type Blocks interface {

@@ -69,6 +69,7 @@ type Client struct {
 
 	mu     sync.Mutex          // guards all below
 	active map[string]struct{} // journals in use, by path
+	salts  map[id.GUID]uint8   // of blocks with more claims than one name has: where to begin
 }
 
 // Open opens the state in cfg.Dir, creating it if it is not there.
@@ -91,7 +92,7 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	c := &Client{cfg: cfg, uploads: filepath.Join(cfg.Dir, "uploads"), active: make(map[string]struct{})}
+	c := &Client{cfg: cfg, uploads: filepath.Join(cfg.Dir, "uploads"), active: make(map[string]struct{}), salts: make(map[id.GUID]uint8)}
 	if err := os.MkdirAll(c.uploads, 0o700); err != nil {
 		return nil, fmt.Errorf("files: %w", err)
 	}
@@ -146,6 +147,27 @@ func (c *Client) unclaim(path string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.active, path)
+}
+
+// maxSalts bounds how many blocks' salts are remembered; chosen by us: some 1 MiB.
+const maxSalts = 16 << 10
+
+// firstSalt is the salt with which to put a block first, by its name of salt 0.
+func (c *Client) firstSalt(g id.GUID) uint8 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.salts[g]
+}
+
+// claimed notes that no claims are left under a salt of a block. After a start each
+// is found out again, one by one.
+func (c *Client) claimed(g id.GUID, salt uint8) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.salts[g]; !ok && len(c.salts) >= maxSalts {
+		clear(c.salts)
+	}
+	c.salts[g] = salt + 1
 }
 
 // fetch gets a block within the window, trying again while that helps.

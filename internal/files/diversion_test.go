@@ -62,11 +62,11 @@ func TestGoldenFileDiversion(t *testing.T) {
 		t.Fatalf("%d blocks left, %v", len(p.blocks), err)
 	}
 	say("\nAnother chunk finds all four places full.")
-	fullTo = maxSalt
+	fullTo = maxDiversions
 	path := writeFile(t, "file", data(2, 10_000))
 	_, err := c.PutFile(t.Context(), PutRequest{Path: path})
 	var f *FullError
-	if !errors.As(err, &f) || Code(err) != "full" || f.Tries != maxSalt+1 || len(f.Nodes()) != len(nodes) {
+	if !errors.As(err, &f) || Code(err) != "full" || f.Tries != maxDiversions+1 || len(f.Nodes()) != len(nodes) {
 		t.Fatalf("%v", err)
 	}
 	say("  refused: %s", strings.ReplaceAll(err.Error(), path, "FILE"))

@@ -30,6 +30,7 @@ const (
 	codeExists      = "exists"
 	codeFull        = "full"
 	codeQuota       = "quota"
+	codeClaims      = "claims"
 	codeCorrupt     = "corrupt"
 	codeDiskFailed  = "disk_failed"
 )
@@ -65,6 +66,8 @@ var (
 	ErrExists = &Error{code: codeExists, text: "the file exists"}
 	// ErrInUse: another transfer writes the same output.
 	ErrInUse = &Error{code: codeExists, text: "another get writes this file; wait for its end, or write elsewhere"}
+	// ErrClaims: no name of a block is left for another file of this member.
+	ErrClaims = &Error{code: codeClaims, text: "as many files of this member as can have this piece have it; remove some of them, or put this one with --unique"}
 	// ErrCorrupt: bytes that do not match what the link promises.
 	ErrCorrupt = &Error{code: codeCorrupt, text: "the bytes are not those of the link"}
 	// ErrForbidden: a verify link where a read link is needed.
@@ -125,6 +128,15 @@ func after(err error) time.Duration {
 		return time.Duration(d.AfterMS()) * time.Millisecond
 	}
 	return 0
+}
+
+// named are the nodes that a refusal names.
+func named(err error) []id.GUID {
+	var n interface{ Nodes() []id.GUID }
+	if errors.As(err, &n) {
+		return n.Nodes()
+	}
+	return nil
 }
 
 // removed reports whether err says that a block was removed, be it only as far as
@@ -198,12 +210,9 @@ func (e *FullError) add(err error) {
 	if s := err.Error(); !slices.Contains(e.texts, s) {
 		e.texts = append(e.texts, s)
 	}
-	var n interface{ Nodes() []id.GUID }
-	if errors.As(err, &n) {
-		for _, g := range n.Nodes() {
-			if !slices.Contains(e.nodes, g) {
-				e.nodes = append(e.nodes, g)
-			}
+	for _, g := range named(err) {
+		if !slices.Contains(e.nodes, g) {
+			e.nodes = append(e.nodes, g)
 		}
 	}
 }

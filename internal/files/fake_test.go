@@ -47,6 +47,7 @@ type pool struct {
 	flying  int
 	most    int // of flying
 	sent    int64
+	limit   int // claims on one block; 0: any number
 
 	// Faults; called with mu held. nil: none.
 	onPut func(g id.GUID, block []byte) error
@@ -103,6 +104,9 @@ func (p *pool) Put(ctx context.Context, g id.GUID, block []byte, claim [16]byte,
 		if err := p.onPut(g, block); err != nil {
 			return Copies{}, err
 		}
+	}
+	if p.limit > 0 && len(p.claims[g]) >= p.limit && !p.claims[g][claim] {
+		return Copies{}, refuse("claims")
 	}
 	_, known := p.blocks[g]
 	if !known {

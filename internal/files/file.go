@@ -74,12 +74,13 @@ func (f *File) Info() Info {
 }
 
 // openLeaf fetches one chunk and opens it into what dst returns, a slice whose
-// capacity suffices. Wrong bytes are asked for once more.
-func (f *File) openLeaf(ctx context.Context, w *window, m *meter, dst func() []byte, l leaf) ([]byte, error) {
+// capacity suffices. Wrong bytes are asked for once more. salt is the one it was
+// stored under.
+func (f *File) openLeaf(ctx context.Context, w *window, m *meter, dst func() []byte, l leaf) (plain []byte, salt uint8, err error) {
 	for try := 1; ; try++ {
 		b, err := f.c.fetch(ctx, w, m, l.guid)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		// Sealed blocks authenticate themselves; clear ones have only their name.
 		if l.read == (seal.ReadKey{}) && seal.BlockGUID(b) != l.guid {
@@ -93,10 +94,11 @@ func (f *File) openLeaf(ctx context.Context, w *window, m *meter, dst func() []b
 			err = fmt.Errorf("%w: %d bytes where the manifest says %d", ErrCorrupt, len(plain), l.length)
 		}
 		if err == nil {
-			return plain, nil
+			h, err := seal.ParseHeader(b)
+			return plain, h.Salt, err
 		}
 		if try == 2 {
-			return nil, fmt.Errorf("block %s: %w", l.guid.Short(), corrupt(err))
+			return nil, 0, fmt.Errorf("block %s: %w", l.guid.Short(), corrupt(err))
 		}
 	}
 }

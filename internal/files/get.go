@@ -106,7 +106,7 @@ func (t *copying) fetchAll(ctx context.Context) error {
 		if !ok || err != nil {
 			return err
 		}
-		p.plain, p.err = t.f.openLeaf(ctx, t.window, t.meter, func() []byte {
+		p.plain, _, p.err = t.f.openLeaf(ctx, t.window, t.meter, func() []byte {
 			if p.buf == nil {
 				p.buf = t.bufs.Get().(*[]byte)
 			}

@@ -59,7 +59,7 @@ type Result struct {
 // many disks as the write quorum asks for, and the file is in the catalogue.
 // When ctx ends it, or the pool cannot be reached, its journal stays: the same put
 // goes on from there, and one that never comes is cleaned up by Sweep. One that is
-// refused for good (full, quota, changed) gives back what it has stored, as its
+// refused for good (full, quota, claims, changed) gives back what it has stored, as its
 // error says.
 func (c *Client) PutFile(ctx context.Context, r PutRequest) (Result, error) {
 	src, err := c.openSource(&r)

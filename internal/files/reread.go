@@ -70,6 +70,7 @@ func (u *upload) acknowledged() (isSent, error) {
 		return nil, err
 	}
 	block := make([]byte, 0, u.c.cfg.ChunkSize+seal.Overhead)
+	salt := uint8(0)
 	return func(index int64, plain []byte) bool {
 		a, ok := j.acked[index]
 		if !ok || int(a.length) != len(plain) {
@@ -78,10 +79,11 @@ func (u *upload) acknowledged() (isSent, error) {
 		if a.hole {
 			return len(bytes.Trim(plain, "\x00")) == 0
 		}
-		for salt := range uint8(maxSalt + 1) {
+		for range salts { // from that of the chunk before, which is mostly that of this one
 			if seal.BlockGUID(seal.Reseal(block, plain, salt, a.read)) == a.guid {
 				return true
 			}
+			salt++
 		}
 		return false
 	}, nil

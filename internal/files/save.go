@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,8 +48,9 @@ type saving struct {
 	jobs   chan leaf
 	bufs   sync.Pool
 
-	mu      sync.Mutex // guards resumed
+	mu      sync.Mutex // guards all below
 	resumed int64
+	salts   []uint8 // that chunks of the file may have; appended to only
 }
 
 // SaveTo writes the file into dir, which exists. The output grows as
@@ -85,6 +87,7 @@ func (f *File) saveTo(ctx context.Context, dir string, o SaveOptions) (Saved, er
 	defer p.close()
 
 	t := &saving{f: f, part: p, window: newWindow(f.c.cfg.Window), meter: newMeter("fetching", info.Size, o.Progress)}
+	t.salts = []uint8{0, 1, 2, 3}
 	defer t.meter.close()
 	if err := t.run(ctx); err != nil {
 		if Code(err) == codeRemoved {
@@ -212,10 +215,11 @@ func (t *saving) save(ctx context.Context, l leaf) error {
 			return nil
 		}
 	}
-	plain, err := t.f.openLeaf(ctx, t.window, t.meter, take, l)
+	plain, salt, err := t.f.openLeaf(ctx, t.window, t.meter, take, l)
 	if err != nil {
 		return err
 	}
+	t.met(salt)
 	if err := t.part.write(plain, l.offset); err != nil {
 		return err
 	}
@@ -224,18 +228,31 @@ func (t *saving) save(ctx context.Context, l leaf) error {
 }
 
 // holds reports whether the part has the bytes of l: sealed again under the
-// same key they have its name. salt is not known to a reader, so each that a
-// put may have used is tried.
+// same key they have its name. Its salt is not known to a reader, so each that is
+// likely is tried: those of a put or two, and what chunks of this file had. If it
+// is another one, the chunk is fetched in vain, and tells.
 func (t *saving) holds(l leaf, plain []byte) bool {
 	if _, err := t.part.data.ReadAt(plain, l.offset); err != nil {
 		return false
 	}
 	block := t.bufs.Get().(*[]byte)
 	defer t.bufs.Put(block)
-	for salt := range uint8(maxSalt + 1) {
+	t.mu.Lock()
+	salts := t.salts
+	t.mu.Unlock()
+	for _, salt := range salts {
 		if seal.BlockGUID(seal.Reseal((*block)[:0], plain, salt, l.read)) == l.guid {
 			return true
 		}
 	}
 	return false
+}
+
+// met notes the salt of a chunk that was fetched.
+func (t *saving) met(salt uint8) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !slices.Contains(t.salts, salt) {
+		t.salts = append(t.salts, salt)
+	}
 }

@@ -10,8 +10,11 @@ import (
 	"atoll.example/atoll/internal/seal"
 )
 
-// maxSalt is how often a block is re-encoded for lack of space (20-dht §4).
-const maxSalt = 3
+// maxDiversions is how often a block is re-encoded for lack of space (20-dht §4).
+const maxDiversions = 3
+
+// salts is how many names one piece of data can have.
+const salts = 256
 
 // maxPlaces bounds what a Result may say of copies.
 const maxPlaces = 255
@@ -23,36 +26,58 @@ type sealedBlock struct {
 }
 
 // store puts a block until it is acknowledged. Refused as full, it takes
-// another name, and so another place, up to three times: file diversion.
+// another name, and so another place, up to three times: file diversion. Under a
+// name on which this member has all the claims it may have it takes the next one,
+// and the next put of the same begins there.
 // known: the pool seems to have it under its first name.
 func (u *upload) store(ctx context.Context, b sealedBlock, known bool, again func(salt uint8) (sealedBlock, error)) (ack, error) {
-	full := &FullError{GUID: b.guid}
-	for salt := uint8(0); ; salt++ {
-		c, err := u.putBlock(ctx, b, known)
-		if err == nil {
+	first := b.guid
+	full := &FullError{GUID: first}
+	start := u.c.firstSalt(first)
+	for i := range salts {
+		salt := start + uint8(i) // comes round: claims on earlier names may have ended
+		if i > 0 || salt > 0 {
+			var err error
+			if b, err = again(salt); err != nil {
+				return ack{}, err
+			}
+			if err := u.journal.intend(b.guid); err != nil {
+				return ack{}, err
+			}
+		}
+		c, err := u.putBlock(ctx, b, known || i == 0 && salt > 0)
+		switch Code(err) {
+		case codeFull:
+			full.add(err)
+			u.divert(b.guid)
+			if full.Tries > maxDiversions {
+				return ack{}, full
+			}
+			known = false
+		case codeClaims:
+			u.c.claimed(first, salt)
+			if len(named(err)) > 0 {
+				u.divert(b.guid)
+			}
+			known = true
+		default:
+			if err != nil {
+				return ack{}, fmt.Errorf("block %s: %w", b.guid.Short(), err)
+			}
 			return ack{
 				guid: b.guid, read: b.read, fresh: !c.Known,
 				min: uint8(min(c.Min, maxPlaces)), target: uint8(min(c.Target, maxPlaces)),
 			}, nil
 		}
-		if Code(err) != codeFull {
-			return ack{}, fmt.Errorf("block %s: %w", b.guid.Short(), err)
-		}
-		full.add(err)
-		u.mu.Lock()
-		u.diverted = append(u.diverted, b.guid)
-		u.mu.Unlock()
-		if salt == maxSalt {
-			return ack{}, full
-		}
-		if b, err = again(salt + 1); err != nil {
-			return ack{}, err
-		}
-		known = false
-		if err := u.journal.intend(b.guid); err != nil {
-			return ack{}, err
-		}
 	}
+	return ack{}, fmt.Errorf("block %s: %w", first.Short(), ErrClaims)
+}
+
+// divert notes a name that was given up, and of which copies may be left.
+func (u *upload) divert(g id.GUID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.diverted = append(u.diverted, g)
 }
 
 // putBlock puts one block under one name.

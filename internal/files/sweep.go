@@ -97,7 +97,7 @@ func (c *Client) abandon(ctx context.Context, path string, j *contents) (blocks 
 // no use to keep what it has stored.
 func final(err error) bool {
 	switch Code(err) {
-	case codeFull, codeQuota, codeChanged:
+	case codeFull, codeQuota, codeClaims, codeChanged:
 		return true
 	}
 	return false

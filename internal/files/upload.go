@@ -34,7 +34,7 @@ type upload struct {
 	vain, unasked int // batches, of the stage alone: see look
 
 	mu       sync.Mutex // guards diverted
-	diverted []id.GUID  // names given up for lack of space
+	diverted []id.GUID  // names given up of which copies may be left
 }
 
 // chunk is one piece of the file on its way.

@@ -57,6 +57,8 @@ func (r *Refused) Error() string {
 			return "no member has room for it"
 		}
 		return "no room on " + who
+	case dht.CodeClaims:
+		return fmt.Sprintf("%d files of this member share it, the most there can be", dht.MaxPerOwner)
 	case dht.CodeBusy:
 		return "the members are busy"
 	case dht.CodeDeadline:
