@@ -10,6 +10,8 @@ import (
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/node"
+	"atoll.example/atoll/internal/roster"
 )
 
 // TestLate: a change that runs out of time below the write quorum says so, names who
@@ -22,7 +24,8 @@ func TestLate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.late("put", 3, 0, context.DeadlineExceeded); api.AsError("put", err).Code != api.Deadline || !strings.Contains(err.Error(), "same put again") {
+	if err := s.late("put", 3, 0, context.DeadlineExceeded); api.AsError("put", err).Code != api.Deadline || !strings.Contains(err.Error(), "same put again") ||
+		!strings.Contains(err.Error(), "3 of 3 members seem within reach") {
 		t.Errorf("with all there: %v", err)
 	}
 	if err := s.late("put", 3, 0, context.Canceled); err != context.Canceled {
@@ -61,6 +64,22 @@ func TestLate(t *testing.T) {
 				t.Errorf("%s: %q lacks %q", op, e.Message, want)
 			}
 		}
+	}
+}
+
+// TestJustGone: members whose connection has ended are named before the overlay takes
+// them for gone.
+func TestJustGone(t *testing.T) {
+	self, here, gone, left := id.FromPrefix("1"), id.FromPrefix("2"), id.FromPrefix("3"), id.FromPrefix("4")
+	v := node.View{Handle: &id.Handle{GUID: self}, Members: 3, Near: map[id.GUID]bool{here: true, gone: true}}
+	for _, g := range []id.GUID{self, here, gone} {
+		v.Roster = append(v.Roster, roster.Info{GUID: g, Status: roster.Ready})
+	}
+	v.Roster = append(v.Roster, roster.Info{GUID: left, Status: roster.Left})
+	e := lateOf("put", v, map[id.GUID]time.Duration{here: 0}, 2)
+	if e.Code != api.Deadline || e.Detail == nil || len(e.Detail.Nodes) != 1 || e.Detail.Nodes[0] != gone ||
+		!strings.Contains(e.Message, "it takes 2 of 3 members, and this node has no connection with "+gone.Short()) {
+		t.Errorf("%+v", e)
 	}
 }
 
