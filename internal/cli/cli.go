@@ -89,6 +89,8 @@ type Started struct {
 	Name   string    `json:"name"`   // of the pool
 	Invite string    `json:"invite"` // empty but on first use
 	Nodes  []id.GUID `json:"nodes"`  // all of this process, Node first
+
+	Warnings []string `json:"warnings,omitempty"` // such as a limit that the disk has no room for
 }
 
 // DemoOptions are those of demo.

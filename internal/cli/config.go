@@ -233,8 +233,13 @@ func loadConfig(path string) (k *koanf.Koanf, from map[string]string, err error)
 	if err := k.Load(confmap.Provider(defaults, "."), nil); err != nil {
 		return nil, nil, err
 	}
-	if info, err := os.Stat(path); err == nil && info.Size() > maxConfig {
-		return nil, nil, fmt.Errorf("%d bytes, more than %d", info.Size(), maxConfig)
+	if info, err := os.Stat(path); err == nil {
+		switch {
+		case !info.Mode().IsRegular(): // to read a FIFO may take for ever
+			return nil, nil, errors.New("not a regular file")
+		case info.Size() > maxConfig:
+			return nil, nil, fmt.Errorf("%d bytes, more than %d", info.Size(), maxConfig)
+		}
 	}
 	own := koanf.New(".")
 	switch err := own.Load(file.Provider(path), once{toml.Parser()}); {

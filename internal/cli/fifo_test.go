@@ -5,6 +5,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/api/apitest"
 )
 
@@ -67,5 +69,33 @@ func TestNobodyWrites(t *testing.T) {
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSettingsOfNoFile: a settings file that is none is refused, not read for ever.
+func TestSettingsOfNoFile(t *testing.T) {
+	for name, setUp := range map[string]func(path string) error{
+		"FIFO": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"link to one": func(path string) error {
+			return errors.Join(syscall.Mkfifo(path+".fifo", 0o600), os.Symlink(path+".fifo", path))
+		},
+		"folder": func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		dir := t.TempDir()
+		if err := setUp(filepath.Join(dir, ConfigName)); err != nil {
+			t.Fatal(err)
+		}
+		var errs bytes.Buffer
+		a := &app{in: strings.NewReader(""), out: io.Discard, err: &errs}
+		ended := make(chan int, 1)
+		go func() { ended <- a.run(t.Context(), []string{"ls", "--dir", dir}) }()
+		select {
+		case code := <-ended:
+			if code != api.ExitUsage || !strings.Contains(errs.String(), "not a regular file") {
+				t.Errorf("%s: exit %d: %s", name, code, errs.String())
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: does not end", name)
+		}
 	}
 }

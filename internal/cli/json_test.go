@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode"
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/api/apitest"
@@ -85,6 +86,38 @@ func TestJSON(t *testing.T) {
 		again, err := json.Marshal(c.schema)
 		if err != nil || string(again)+"\n" != string(got) {
 			t.Errorf("%s printed\n%swhich is, as %s,\n%s, %v", c.args, got, reflect.TypeOf(c.schema), again, err)
+		}
+	}
+}
+
+// TestJSONObeysNobody: no name drives the terminal that JSON is printed on, and the
+// JSON is the same.
+func TestJSONObeysNobody(t *testing.T) {
+	const name = "bücher \x1b[2J\u009b2J\x7f\u202e\U000e0001 <&>"
+	var b bytes.Buffer
+	if err := printJSON(&b, api.File{Name: name}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsFunc(strings.TrimSuffix(b.String(), "\n"), func(r rune) bool { return !unicode.IsPrint(r) }) || !strings.Contains(b.String(), "bücher") {
+		t.Errorf("%q", b.String())
+	}
+	var f api.File
+	if err := json.Unmarshal(b.Bytes(), &f); err != nil || f.Name != name {
+		t.Errorf("%q, %v", f.Name, err)
+	}
+}
+
+// TestStartedWarns: what a node that serves warns of is told on standard error, or
+// stands in the JSON.
+func TestStartedWarns(t *testing.T) {
+	for _, asJSON := range []bool{false, true} {
+		var out, errs bytes.Buffer
+		a := &app{out: &out, err: &errs, json: asJSON}
+		if err := a.started(Started{Warnings: []string{"this node's limit is 900.0 TiB"}}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(out.String(), "900.0 TiB") != asJSON || strings.Contains(errs.String(), "Warning: this node's limit is 900.0 TiB") == asJSON {
+			t.Errorf("JSON %t: %q and %q", asJSON, out.String(), errs.String())
 		}
 	}
 }

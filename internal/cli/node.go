@@ -144,6 +144,9 @@ func (a *app) nodeOptions(cmd *cobra.Command) (NodeOptions, error) {
 
 // started prints what a node that serves has to say.
 func (a *app) started(s Started) error {
+	for _, w := range s.Warnings {
+		a.remark("Warning: %s", escape(w))
+	}
 	return a.show(s, func(w io.Writer) {
 		name := ""
 		if s.Name != "" {

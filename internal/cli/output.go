@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"atoll.example/atoll/internal/api"
 	"atoll.example/atoll/internal/files"
@@ -17,11 +21,27 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// printJSON prints v on one line.
+// printJSON prints v on one line. What a terminal would obey, and JSON leaves as it
+// is, is escaped: names come from others.
 func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	var out []byte
+	for _, r := range b.String() { // beyond ASCII only in strings
+		if r < 0x7f || unicode.IsPrint(r) {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		for _, u := range utf16.AppendRune(nil, r) {
+			out = fmt.Appendf(out, `\u%04x`, u)
+		}
+	}
+	_, err := w.Write(out)
+	return err
 }
 
 // show prints v: as JSON, or by words.

@@ -251,8 +251,8 @@ func (p *process) announce(ctx context.Context, made bool, log *slog.Logger, sta
 		log.Warn(service.Seeking(n))
 	}
 	for _, n := range p.nodes {
-		if over := service.OverGranted(n); over != "" && log != nil {
-			log.Warn(over)
+		if over := service.OverGranted(n); over != "" {
+			s.Warnings = append(s.Warnings, over)
 		}
 		wait, cancel := context.WithTimeout(ctx, readyWait)
 		err := n.Ready(wait)

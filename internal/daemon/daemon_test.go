@@ -25,6 +25,22 @@ func TestTooFewFiles(t *testing.T) {
 	}
 }
 
+// TestUpAboveTheDisk: a limit that the disk has no room for is told at the start.
+func TestUpAboveTheDisk(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var warned string
+	err := up(ctx, cli.UpOptions{NodeOptions: cli.NodeOptions{
+		Dir: filepath.Join(t.TempDir(), "n"), Loopback: true, Nodes: 1, Preset: "local", Limit: 1 << 60,
+	}}, func(at cli.Started) {
+		warned = strings.Join(at.Warnings, "\n")
+		cancel()
+	})
+	if err != nil || !strings.Contains(warned, "limit is 1.0 EiB") || !strings.Contains(warned, "it takes at most") {
+		t.Errorf("%q, %v", warned, err)
+	}
+}
+
 // TestUp: a process of three nodes serves until it is asked to end, and has ended
 // then: nothing of it still runs.
 func TestUp(t *testing.T) {

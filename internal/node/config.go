@@ -89,10 +89,11 @@ func (c *Config) Validate() error {
 	if c.Dir == "" {
 		return errors.New("no folder given for the node")
 	}
-	for _, label := range []string{c.Name, c.Domain} {
-		if err := ident.CheckLabel(label); err != nil {
-			return err
-		}
+	if err := ident.CheckLabel(c.Name); err != nil {
+		return fmt.Errorf("name: %w", err)
+	}
+	if err := ident.CheckLabel(c.Domain); err != nil {
+		return fmt.Errorf("domain: %w", err)
 	}
 	for _, l := range c.Listen {
 		addrs, err := p2p.ParseListen(l, !c.NoQUIC)
