@@ -29,7 +29,7 @@ const (
 	flagSigned                     // a signed block
 	flagFirst                      // first is in use
 	flagDiverted                   // claims here, bytes at the holder of a durable pointer
-	flagBad                        // the bytes failed their check and are being fetched again
+	flagBad                        // the bytes, or the signed record, failed their check and are being fetched again
 	flagAsked                      // set and holders were asked who has it
 )
 
@@ -63,6 +63,9 @@ func (v *version) newer(w *version) bool {
 	}
 	return bytes.Compare(v.hash[:], w.hash[:]) > 0
 }
+
+// is reports whether v and w are one version of a block.
+func (v version) is(w version) bool { return v.seq == w.seq && v.hash == w.hash }
 
 func (e *entry) have() bool   { return e.flags&flagHave != 0 }
 func (e *entry) signed() bool { return e.flags&flagSigned != 0 }
@@ -277,4 +280,14 @@ func (o *owners) tagOf(e *entry) sum128 {
 	}
 	h := blake3.Sum256(b)
 	return sum128{binary.BigEndian.Uint64(h[:8]), binary.BigEndian.Uint64(h[8:16])}
+}
+
+// tagAsHeld is e's tag, were its bytes here.
+func (o *owners) tagAsHeld(e *entry) sum128 {
+	if e.have() {
+		return e.tag
+	}
+	held := *e
+	held.flags |= flagHave
+	return o.tagOf(&held)
 }

@@ -29,6 +29,7 @@ type Node struct {
 
 	tree   tree
 	owners owners
+	signed int64 // signed blocks in the tree
 
 	peers     map[id.GUID]*peer
 	slots     [maxSlots]*peer

@@ -1,8 +1,6 @@
 package dht
 
 import (
-	"errors"
-
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/store"
@@ -26,14 +24,14 @@ func (n *Node) startScrub() { n.later(machine.Jitter(n.rnd, n.scrubStep(0), 500_
 // scrubStep is the pause that re-reads all blocks in the period, but at most a
 // tenth of the time is spent reading: took is what the last one cost.
 func (n *Node) scrubStep(took machine.Duration) machine.Duration {
-	blocks := machine.Duration(max(n.cfg.Usage().Blocks, 1))
+	blocks := machine.Duration(max(n.cfg.Usage().Blocks+n.signed, 1))
 	return max(min(n.cfg.ScrubPeriod/blocks, n.cfg.ScrubPeriod/16), 9*took, machine.Millisecond)
 }
 
 func (n *Node) scrubOn() {
 	var e *entry
 	n.tree.walk(n.scrub.at, maxGUID, func(x *entry) bool {
-		if x.have() && !x.signed() {
+		if x.have() {
 			e = x
 		}
 		return e == nil
@@ -46,7 +44,7 @@ func (n *Node) scrubOn() {
 	start := n.now
 	g := e.guid
 	n.scrub.at = g.Add(one)
-	n.loadBlock(g, func([]byte) {
+	next := func() {
 		n.stats.Scrubbed++
 		if n.scrub.since++; n.scrub.since >= scrubKeep {
 			n.scrub.since = 0
@@ -56,30 +54,16 @@ func (n *Node) scrubOn() {
 			}}}, func(error) {})
 		}
 		n.later(machine.Jitter(n.rnd, n.scrubStep(n.now.Sub(start)), 100_000), n.scrubOn)
-	})
+	}
+	if e.signed() {
+		n.proveSigned(g, func([]Signed) { next() })
+		return
+	}
+	n.loadBlock(g, func([]byte) { next() })
 }
 
 func (n *Node) restoreMeta(k store.Key, v []byte) {
 	if k.Sub == scrubKey && len(v) == id.Size {
 		n.scrub.at = id.GUID(v)
 	}
-}
-
-// badBlock: the bytes of g are not on the disk as they should be. They are
-// neither served nor counted from now on, and fetched again at once.
-func (n *Node) badBlock(g id.GUID, err error) {
-	if err != nil && !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNotFound) {
-		n.halt(err)
-		return
-	}
-	e := n.tree.get(g)
-	if e == nil || !e.have() || n.locks[g] != nil {
-		return // it went, or is being written, while it was read
-	}
-	n.stats.Corrupt++
-	n.trace("dht.corrupt", id.GUID{}, g, int64(e.size), "")
-	e.flags = e.flags&^flagHave | flagBad
-	n.retag(e)
-	n.touch(g)
-	n.pulseSoon()
 }

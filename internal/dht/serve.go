@@ -40,7 +40,7 @@ func (n *Node) stateOf(g id.GUID) (presence, []*peer) {
 	case !a.synced:
 		return unsynced, nil
 	}
-	if e := n.tree.get(g); e != nil && !e.dead() && !e.signed() {
+	if e := n.tree.get(g); e != nil && !e.dead() {
 		return unsynced, nil // known to exist, all holders away
 	}
 	return absent, nil
@@ -48,7 +48,7 @@ func (n *Node) stateOf(g id.GUID) (presence, []*peer) {
 
 func (n *Node) onGet(p *peer, m *getMsg) {
 	state, ps := n.stateOf(m.guid)
-	if e := n.tree.get(m.guid); e != nil && e.signed() && state == have {
+	if e := n.tree.get(m.guid); e != nil && e.signed() && (state == have || e.flags&flagBad != 0) {
 		state = absent // as content: the name is a signed block's
 	}
 	if e := n.tree.get(m.guid); state == absent && e != nil && !e.signed() {

@@ -89,7 +89,7 @@ func (n *Node) onPutSigned(p *peer, m *putSignedMsg) {
 	}
 	held := n.tree.get(g).ver()
 	v := versionOf(rec)
-	same := held.seq == v.seq && held.hash == v.hash && held.seq != 0
+	same := held.is(v) && n.holds(g)
 	if p != n.me && !same && !rec.Verify(n.cfg.Verify) {
 		n.strike(p, "signed block with a bad signature")
 		n.no(p, m.req, &refuseMsg{code: codeBadSig})
@@ -101,11 +101,14 @@ func (n *Node) onPutSigned(p *peer, m *putSignedMsg) {
 		return
 	case stageKeep:
 		n.keepSigned(g, []Signed{*rec}, func(ok bool) {
-			if !ok {
+			switch {
+			case !ok:
 				n.no(p, m.req, &refuseMsg{code: codeFull})
-				return
+			case !n.holds(g):
+				n.no(p, m.req, &refuseMsg{code: codeUnsynced})
+			default:
+				n.send(p, &putSignedAckMsg{req: m.req, seq: n.tree.get(g).ver().seq})
 			}
-			n.send(p, &putSignedAckMsg{req: m.req, seq: n.tree.get(g).ver().seq})
 		})
 		return
 	}
@@ -257,42 +260,61 @@ func (n *Node) vote(p *peer, m *putSignedMsg, g id.GUID, v version) {
 		n.no(p, m.req, &refuseMsg{code: codeUnsynced})
 		return
 	}
-	if !n.exclusive(g, func() {
-		e := n.tree.get(g)
-		held := e.ver()
-		ack := func() {
-			n.send(p, &putSignedAckMsg{req: m.req, seq: v.seq, receipts: []Receipt{n.voteReceipt(g, &m.rec, v)}})
-		}
-		if held.seq == v.seq && held.hash == v.hash {
-			n.release(g)
-			ack()
+	end := func(no code) {
+		stamp := n.tree.get(g).ver().seq
+		n.release(g)
+		if no != 0 {
+			n.no(p, m.req, &refuseMsg{code: no, stamp: stamp})
 			return
 		}
-		if !n.cfg.Bugs.CASAtCoordinator {
-			no := code(0)
-			switch {
-			case m.hasCAS && held.seq != m.cas:
-				no = codeCAS
-			case held.seq >= v.seq:
-				no = codeStaleSeq
-			}
-			if no != 0 {
-				n.release(g)
-				n.no(p, m.req, &refuseMsg{code: no, stamp: held.seq})
-				return
-			}
+		n.send(p, &putSignedAckMsg{req: m.req, seq: v.seq, receipts: []Receipt{n.voteReceipt(g, &m.rec, v)}})
+	}
+	if !n.exclusive(g, func() {
+		if !n.tree.get(g).ver().is(v) {
+			n.accept(p, m, g, v, end)
+			return
 		}
-		n.writeSigned(g, &m.rec, v, nil, func(err error) {
-			n.release(g)
-			if err != nil {
-				n.no(p, m.req, &refuseMsg{code: codeFull})
+		// What is acknowledged again must be there to read still.
+		n.readSigned(g, func(recs []Signed) {
+			if len(recs) > 0 {
+				end(0)
 				return
 			}
-			ack()
+			n.accept(p, m, g, v, end)
 		})
 	}) {
 		n.no(p, m.req, &refuseMsg{code: codeBusy, after: 50})
 	}
+}
+
+// accept writes the record of m if the rules allow it, and says why not. The
+// version that this node has acknowledged before is written again where it went bad.
+func (n *Node) accept(p *peer, m *putSignedMsg, g id.GUID, v version, f func(no code)) {
+	held := n.tree.get(g).ver()
+	switch {
+	case held.is(v):
+		if !m.rec.Verify(n.cfg.Verify) { // it was taken for the one that is here
+			if p != n.me {
+				n.strike(p, "signed block with a bad signature")
+			}
+			f(codeBadSig)
+			return
+		}
+	case n.cfg.Bugs.CASAtCoordinator:
+	case m.hasCAS && held.seq != m.cas:
+		f(codeCAS)
+		return
+	case held.seq >= v.seq:
+		f(codeStaleSeq)
+		return
+	}
+	n.writeSigned(g, &m.rec, v, nil, func(err error) {
+		if err != nil {
+			f(codeFull)
+			return
+		}
+		f(0)
+	})
 }
 
 func (n *Node) voteReceipt(g id.GUID, rec *Signed, v version) Receipt {
@@ -323,15 +345,18 @@ func (n *Node) writeSigned(g id.GUID, rec *Signed, v version, fork *Signed, f fu
 	}
 	n.store(g, b, func(err error) {
 		if err == nil {
-			e := n.entry(g)
-			if v.seq < e.ver().seq && !n.cfg.Bugs.CASAtCoordinator {
+			e := n.signedEntry(g)
+			held := e.ver()
+			if v.seq < held.seq && !n.cfg.Bugs.CASAtCoordinator {
 				panic("dht: seq of " + g.String() + " would fall")
 			}
+			if !held.is(v) {
+				e.holders = 0
+			}
 			v.fork = fork != nil
-			e.flags |= flagHave | flagSigned
+			e.flags = e.flags&^flagBad | flagHave
 			e.extra().ver = v
 			e.size, e.role = uint32(rec.size()), RoleReplica
-			e.holders = 0
 			n.retag(e)
 			if a := n.arcOf(g); a != nil {
 				a.stale = true
@@ -341,12 +366,21 @@ func (n *Node) writeSigned(g id.GUID, rec *Signed, v version, fork *Signed, f fu
 	})
 }
 
+// signedEntry returns the entry of the signed block g, made if need be.
+func (n *Node) signedEntry(g id.GUID) *entry {
+	e := n.entry(g)
+	if !e.signed() {
+		e.flags |= flagSigned
+		n.signed++
+	}
+	return e
+}
+
 // takeSigned stores what a peer offered in a comparison.
 func (n *Node) takeSigned(p *peer, ss []Signed, f func(ok bool)) {
 	for i := range ss {
-		held := n.tree.get(ss[i].GUID()).ver()
-		v := versionOf(&ss[i])
-		if held.seq == v.seq && held.hash == v.hash {
+		e, v := n.tree.get(ss[i].GUID()), versionOf(&ss[i])
+		if e.ver().is(v) && e.have() {
 			continue
 		}
 		if ss[i].Pool != n.cfg.Pool || !ss[i].Verify(n.cfg.Verify) {
@@ -356,7 +390,7 @@ func (n *Node) takeSigned(p *peer, ss []Signed, f func(ok bool)) {
 		}
 	}
 	g := ss[0].GUID()
-	before := n.tree.get(g).ver()
+	before, had := n.tree.get(g).ver(), n.holds(g)
 	n.keepSigned(g, ss, func(ok bool) {
 		held := n.tree.get(g).ver()
 		for i := range ss {
@@ -365,105 +399,102 @@ func (n *Node) takeSigned(p *peer, ss []Signed, f func(ok bool)) {
 			}
 		}
 		f(ok)
-		if ok && (held.seq != before.seq || held.hash != before.hash) && len(n.calls) < n.cfg.MaxOps/2 {
+		if ok && (held.seq != before.seq || held.hash != before.hash || !had && n.holds(g)) {
 			// The rest of the set counts this copy from now on, not from the
 			// next round.
-			set, _, _ := n.view(g, 0)
-			for _, q := range set {
-				if q != n.me {
-					n.tellStray(q, g)
-				}
-			}
+			n.tellSet(g)
 		}
 	})
+}
+
+// tellSet tells the set of g's record here, and takes from it what it knows better.
+func (n *Node) tellSet(g id.GUID) {
+	if len(n.calls) >= n.cfg.MaxOps/2 {
+		return // the next round tells
+	}
+	set, _, _ := n.view(g, 0)
+	for _, q := range set {
+		if q != n.me {
+			n.tellStray(q, g)
+		}
+	}
 }
 
 // keepSigned merges verified records with the one held: the highest (seq,
 // value hash) wins. Of two with one seq, which only an owner that signs twice
 // can make, both are kept and reported.
 func (n *Node) keepSigned(g id.GUID, ss []Signed, f func(ok bool)) {
+	end := func(ok bool) {
+		n.release(g)
+		f(ok)
+	}
 	if !n.exclusive(g, func() {
-		e := n.tree.get(g)
-		held := e.ver()
-		merge := func(all []Signed) {
-			best := slices.MaxFunc(all, func(a, b Signed) int {
-				x, y := versionOf(&a), versionOf(&b)
-				switch {
-				case x.newer(&y):
-					return 1
-				case y.newer(&x):
-					return -1
-				}
-				return 0
-			})
-			v := versionOf(&best)
-			var fork *Signed
-			for i := range all {
-				if w := versionOf(&all[i]); w.seq == v.seq && w.hash != v.hash && (fork == nil || w.newer(ptr(versionOf(fork)))) {
-					fork = &all[i]
-				}
-			}
-			if v.seq == held.seq && v.hash == held.hash && (fork == nil || held.fork) || held.newer(&v) {
-				n.release(g)
-				f(true)
-				return
-			}
-			if fork != nil {
-				n.stats.Forks++
-				n.trace("dht.equivocation", id.GUID{}, g, int64(v.seq), "")
-			}
-			n.writeSigned(g, &best, v, fork, func(err error) {
-				n.release(g)
-				f(err == nil)
-			})
-		}
+		held, v := n.tree.get(g).ver(), versionOf(&ss[0])
 		highest := uint64(0)
 		for i := range ss {
 			highest = max(highest, ss[i].Seq)
 		}
 		switch {
-		case highest < held.seq || len(ss) == 1 && highest == held.seq && ss[0].ValueHash() == held.hash:
-			n.release(g)
-			f(true)
+		case highest < held.seq || len(ss) == 1 && held.is(v) && n.holds(g):
+			end(true)
 		case highest == held.seq:
-			n.load(n.recordKeys(e), func(vs [][]byte, err error) {
-				all := slices.Clone(ss)
-				for _, b := range vs {
-					if s, bad := DecodeSigned(b); bad == nil {
-						all = append(all, s)
-					}
-				}
-				if err != nil {
-					n.release(g)
-					f(false)
-					return
-				}
-				merge(all)
-			})
+			n.readSigned(g, func(recs []Signed) { n.mergeSigned(g, append(slices.Clone(ss), recs...), end) })
 		default:
-			merge(ss)
+			n.mergeSigned(g, ss, end)
 		}
 	}) {
 		f(false)
 	}
 }
 
+// mergeSigned writes the best of all, none of them below the version held, which
+// is one of them if it can be read.
+func (n *Node) mergeSigned(g id.GUID, all []Signed, f func(ok bool)) {
+	held := n.tree.get(g).ver()
+	best := slices.MaxFunc(all, func(a, b Signed) int {
+		x, y := versionOf(&a), versionOf(&b)
+		switch {
+		case x.newer(&y):
+			return 1
+		case y.newer(&x):
+			return -1
+		}
+		return 0
+	})
+	v := versionOf(&best)
+	var fork *Signed
+	known := v.seq > held.seq
+	for i := range all {
+		w := versionOf(&all[i])
+		known = known || w.is(held)
+		if w.seq == v.seq && w.hash != v.hash && (fork == nil || w.newer(ptr(versionOf(fork)))) {
+			fork = &all[i]
+		}
+	}
+	if !known || n.holds(g) && v.is(held) && (fork == nil || held.fork) {
+		// Nothing new; or what is held went bad, and these are not what this
+		// node has acknowledged under their seq.
+		f(true)
+		return
+	}
+	if fork != nil {
+		n.stats.Forks++
+		n.trace("dht.equivocation", id.GUID{}, g, int64(v.seq), "")
+	}
+	n.writeSigned(g, &best, v, fork, func(err error) { f(err == nil) })
+}
+
 func ptr[T any](v T) *T { return &v }
 
 // pushSigned sends p the record held here, to be kept without a vote.
 func (n *Node) pushSigned(p *peer, g id.GUID, f func(ok bool)) {
-	n.load([]store.Key{{Family: store.Signed, GUID: g}}, func(vs [][]byte, err error) {
-		if err != nil || len(vs[0]) == 0 {
-			f(false)
-			return
-		}
-		s, bad := DecodeSigned(vs[0])
-		if bad != nil {
+	n.proveSigned(g, func(recs []Signed) {
+		if len(recs) == 0 {
 			f(false)
 			return
 		}
 		n.ask(p, n.cfg.ClientTimeout, func(req uint64) machine.Message {
-			return &putSignedMsg{req: req, stage: stageKeep, rec: s, guid: g}
+			return &putSignedMsg{req: req, stage: stageKeep, rec: recs[0], guid: g}
 		}, func(p *peer, m machine.Message) {
 			a, ok := m.(*putSignedAckMsg)
 			if ok && a.seq == n.tree.get(g).ver().seq {
@@ -475,34 +506,25 @@ func (n *Node) pushSigned(p *peer, g id.GUID, f func(ok bool)) {
 }
 
 // onGetSigned answers with the records held. It waits for a change under way,
-// so that nothing is shown that a crash could take back.
+// so that nothing is shown that a crash could take back. One whose record went
+// bad is no part of the read quorum, but says that it may be given the record.
 func (n *Node) onGetSigned(p *peer, m *getSignedMsg) {
 	n.settled(p, m.req, m.roster, func() {
 		if !n.exclusive(m.guid, func() {
-			ans := &signedIsMsg{req: m.req, guid: m.guid, quorum: n.votes(m.guid)}
-			e := n.tree.get(m.guid)
-			if e == nil || !e.signed() || !e.have() {
+			n.readSigned(m.guid, func(recs []Signed) {
 				n.release(m.guid)
-				ans.state, _ = n.stateOf(m.guid)
-				if ans.state == have || ans.state == pointer {
-					ans.state = unsynced
-				}
-				if n.cfg.Bugs.UnsyncedInQuorum && ans.quorum {
-					ans.state = absent
-				}
-				n.send(p, ans)
-				return
-			}
-			n.load(n.recordKeys(e), func(vs [][]byte, err error) {
-				n.release(m.guid)
-				for _, b := range vs {
-					if s, bad := DecodeSigned(b); bad == nil && err == nil {
-						ans.recs = append(ans.recs, s)
+				ans := &signedIsMsg{req: m.req, guid: m.guid, quorum: n.votes(m.guid), state: have, recs: recs}
+				if len(recs) == 0 {
+					if e := n.tree.get(m.guid); e != nil && e.signed() {
+						n.tellSet(m.guid) // who was away when it was found bad may have it
 					}
-				}
-				ans.state = have
-				if len(ans.recs) == 0 {
-					ans.state, ans.quorum = unsynced, false
+					ans.state, _ = n.stateOf(m.guid)
+					if ans.state == have || ans.state == pointer {
+						ans.state = unsynced
+					}
+					if n.cfg.Bugs.UnsyncedInQuorum && ans.quorum {
+						ans.state = absent
+					}
 				}
 				n.send(p, ans)
 			})
@@ -512,21 +534,26 @@ func (n *Node) onGetSigned(p *peer, m *getSignedMsg) {
 	})
 }
 
+// restoreSigned: without the record whose fork it is, the fork only says what
+// this node has acknowledged.
 func (n *Node) restoreSigned(k store.Key, v []byte) error {
 	s, err := DecodeSigned(v)
 	if err != nil {
 		return err
 	}
-	e := n.entry(k.GUID)
-	e.flags |= flagHave | flagSigned
-	if k.Sub == forkSub {
-		e.extra().ver.fork = true
-	} else {
-		fork := e.ver().fork
-		e.extra().ver = versionOf(&s)
-		e.x.ver.fork = fork
+	e := n.signedEntry(k.GUID)
+	x := e.extra()
+	fork := x.ver.fork || k.Sub == forkSub
+	switch {
+	case k.Sub != forkSub:
+		e.flags = e.flags&^flagBad | flagHave
+		x.ver = versionOf(&s)
 		e.size, e.role = uint32(s.size()), RoleReplica
+	case !e.have():
+		e.flags |= flagBad
+		x.ver = versionOf(&s)
 	}
+	x.ver.fork = fork
 	n.retag(e)
 	return nil
 }

@@ -357,13 +357,15 @@ func (n *Node) compare(p *peer, lo, hi id.GUID, theirs []item, partial bool) (wa
 		}
 		it := theirs[i]
 		i++
-		n.holder(e, bit, it.flags&itemHave != 0 && (!e.signed() || it.tag == e.tag))
+		n.holder(e, bit, it.flags&itemHave != 0 && (!e.signed() || it.tag == n.owners.tagAsHeld(e)))
 		if it.tag == e.tag {
 			return true
 		}
 		switch {
 		case it.flags&itemSigned != 0:
-			wants = append(wants, e.guid)
+			if it.flags&itemHave != 0 {
+				wants = append(wants, e.guid)
+			}
 		case it.flags&itemTombs != 0, e.have() && it.flags&itemHave != 0, e.flags&flagDiverted != 0:
 			wants = append(wants, e.guid)
 		}
@@ -375,7 +377,7 @@ func (n *Node) compare(p *peer, lo, hi id.GUID, theirs []item, partial bool) (wa
 		if a == nil || !a.mine() && !partial {
 			continue
 		}
-		if it.flags&(itemSigned|itemTombs) != 0 {
+		if it.flags&itemTombs != 0 || it.flags&itemSigned != 0 && it.flags&itemHave != 0 {
 			wants = append(wants, it.guid)
 		}
 		switch {

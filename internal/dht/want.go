@@ -43,6 +43,9 @@ func (n *Node) onWant(p *peer, m *wantMsg) {
 // recordKeys lists the store keys of what is known of e, without its bytes.
 func (n *Node) recordKeys(e *entry) (keys []store.Key) {
 	if e.signed() {
+		if !e.have() {
+			return nil
+		}
 		keys = append(keys, store.Key{Family: store.Signed, GUID: e.guid})
 		if e.x != nil && e.x.ver.fork {
 			keys = append(keys, store.Key{Family: store.Signed, GUID: e.guid, Sub: forkSub})
@@ -79,7 +82,7 @@ func (n *Node) records(gs []id.GUID, f func([]offered)) {
 	}
 	n.load(keys, func(vs [][]byte, err error) {
 		if err != nil {
-			f(nil)
+			n.recordsApart(gs, f)
 			return
 		}
 		var items []offered
@@ -115,6 +118,27 @@ func (n *Node) records(gs []id.GUID, f func([]offered)) {
 		}
 		f(items)
 	})
+}
+
+// recordsApart reads the records of each GUID by itself, where one of all is bad.
+func (n *Node) recordsApart(gs []id.GUID, f func([]offered)) {
+	if len(gs) == 1 {
+		if e := n.tree.get(gs[0]); e != nil && e.signed() {
+			n.proveSigned(gs[0], func([]Signed) {})
+		}
+		f(nil)
+		return
+	}
+	var items []offered
+	open := len(gs)
+	for _, g := range gs {
+		n.records([]id.GUID{g}, func(o []offered) {
+			items = append(items, o...)
+			if open--; open == 0 {
+				f(items)
+			}
+		})
+	}
 }
 
 // push brings p a copy of g from this disk, and calls f when p has it, or has
