@@ -294,6 +294,49 @@ func TestClaimsReplacedWhileAway(t *testing.T) {
 	}
 }
 
+// A block has been put and removed more often than one Offer can tell. A member
+// that was away learns of the last removal all the same, and drops its copy.
+func TestMoreTombstonesThanAnOffer(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(3)
+	b := block(1, 4000)
+	w.put(w.nodes[0], b)
+	w.run(machine.Second)
+	before := make([]Remove, 3*maxRecords)
+	for i := range before {
+		m := w.removeCmd(b, 0).Rec
+		m.Claim = [16]byte{byte(i), byte(i >> 8), 1}
+		m.SignWith(signer(w.owner))
+		before[i] = m
+	}
+	for _, x := range w.nodes {
+		w.net.Perform(x.h.GUID, x.n.with(w.net.Now, nil, func() {
+			x.n.merge(GUIDOf(b), nil, before, nil, RoleReplica, func(merged) {})
+		}))
+	}
+	w.run(machine.Second)
+	away := w.set(b)[1]
+	w.kill(away)
+	if _, err := w.do(w.set(b)[0], w.removeCmd(b, 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.run(machine.Second)
+	w.boot(away)
+	w.run(machine.Minute)
+	if n := len(w.holders(b)); n != 0 {
+		t.Errorf("%d copies after the last claim has ended", n)
+	}
+	w.getErr(w.nodes[0], b, ErrRemoved)
+
+	clear(away.disk)
+	w.kill(away)
+	w.boot(away)
+	w.run(machine.Minute)
+	if _, n := away.n.tree.get(GUIDOf(b)).count(); n != len(before)+1 {
+		t.Errorf("who lost its disk knows %d of %d tombstones", n, len(before)+1)
+	}
+}
+
 // noneFull checks that nobody takes anybody for full.
 func (w *world) noneFull() {
 	w.t.Helper()

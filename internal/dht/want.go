@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	maxPushes    = 32 // copies being sent because others asked
+	maxPushes    = 32   // copies being sent because others asked
+	maxTombs     = 4096 // tombstones of one block that are told: some 800 KB
 	pushPatience = 20 * machine.Second
 )
 
@@ -40,7 +41,9 @@ func (n *Node) onWant(p *peer, m *wantMsg) {
 	})
 }
 
-// recordKeys lists the store keys of what is known of e, without its bytes.
+// recordKeys lists the store keys of what is known of e, without its bytes: of
+// tombstones the latest, claims before them, so that who has the last but one of
+// several claims does not drop its copy before it hears of the next.
 func (n *Node) recordKeys(e *entry) (keys []store.Key) {
 	if e.signed() {
 		if !e.have() {
@@ -52,28 +55,26 @@ func (n *Node) recordKeys(e *entry) (keys []store.Key) {
 		}
 		return keys
 	}
+	var tombs []store.Key
 	e.claims(func(c *claim) {
 		k := store.Key{Family: store.Claim, GUID: e.guid, Sub: subKey(n.owners.keys[c.owner], c.id)}
-		if c.tomb {
+		switch {
+		case c.tomb:
 			k.Family = store.Tombstone
-		} else if !e.have() && e.flags&flagDiverted == 0 {
-			return
+			tombs = append(tombs, k)
+		case e.have() || e.flags&flagDiverted != 0:
+			keys = append(keys, k)
 		}
-		keys = append(keys, k)
 	})
-	return keys
+	return append(keys, tombs[max(0, len(tombs)-maxTombs):]...)
 }
 
-// records reads the records of several GUIDs.
+// records reads the records of several GUIDs, maxRecords to an item.
 func (n *Node) records(gs []id.GUID, f func([]offered)) {
 	var keys []store.Key
 	for _, g := range gs {
 		if e := n.tree.get(g); e != nil {
-			ks := n.recordKeys(e)
-			if len(ks) > 2*maxRecords {
-				ks = ks[:2*maxRecords]
-			}
-			keys = append(keys, ks...)
+			keys = append(keys, n.recordKeys(e)...)
 		}
 	}
 	if len(keys) == 0 {
@@ -90,7 +91,7 @@ func (n *Node) records(gs []id.GUID, f func([]offered)) {
 			if len(vs[i]) == 0 {
 				continue
 			}
-			if l := len(items); l == 0 || items[l-1].guid != k.GUID {
+			if l := len(items); l == 0 || items[l-1].guid != k.GUID || len(items[l-1].certs)+len(items[l-1].tombs) == maxRecords {
 				items = append(items, offered{guid: k.GUID})
 			}
 			o := &items[len(items)-1]
@@ -98,12 +99,12 @@ func (n *Node) records(gs []id.GUID, f func([]offered)) {
 			switch k.Family {
 			case store.Claim:
 				var c StoreCert
-				if c, bad = DecodeStoreCert(vs[i]); bad == nil && len(o.certs) < maxRecords {
+				if c, bad = DecodeStoreCert(vs[i]); bad == nil {
 					o.certs = append(o.certs, c)
 				}
 			case store.Tombstone:
 				var t Remove
-				if t, bad = DecodeRemove(vs[i]); bad == nil && len(o.tombs) < maxRecords {
+				if t, bad = DecodeRemove(vs[i]); bad == nil {
 					o.tombs = append(o.tombs, t)
 				}
 			case store.Signed:
