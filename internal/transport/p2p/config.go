@@ -26,16 +26,17 @@ const (
 	// not the one written on.
 	idleTime  = 10 * time.Minute
 	spareTime = 30 * time.Second
-	// firstUpgrade and upgradeTime bound the pause between attempts to replace
-	// a relayed path by a direct one: at first both sides may be new, and do
-	// not know yet where they appear outside.
+	// firstUpgrade and lastUpgrade bound the pause between attempts to replace a
+	// relayed path by a direct one, or the TCP to a relay by QUIC: at first both
+	// sides may be new, and do not know yet where they appear outside.
 	firstUpgrade = 5 * time.Second
-	upgradeTime  = time.Minute
+	lastUpgrade  = time.Minute
 	// bulkIdle ends a bulk stream that carried nothing.
 	bulkIdle = time.Minute
 	// turnTime is how long frames of a new link wait for the end of the old.
 	turnTime = time.Second
 
+	maxHurries = 4   // attempts out of turn to leave a relayed path
 	maxBulk    = 4   // bulk streams per link and direction
 	maxLinks   = 4   // links per peer
 	maxReason  = 200 // bytes of a refusal reason

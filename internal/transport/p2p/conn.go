@@ -11,7 +11,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -231,7 +230,9 @@ func (t *Transport) dialAddrs(ctx context.Context, p peer.ID, addrs []ma.Multiad
 }
 
 // dialPeer has libp2p dial p at addrs: it takes them from the peer store, and
-// the gate lets nothing else through.
+// the gate lets nothing else through. They do not live there for libp2p's
+// TempAddrTTL: whenever a connection with p ends or is identified, which may be
+// right now, libp2p forgets all that do.
 func (t *Transport) dialPeer(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
 	t.mu.Lock()
 	if t.closed {
@@ -243,7 +244,7 @@ func (t *Transport) dialPeer(ctx context.Context, p peer.ID, addrs []ma.Multiadd
 	defer t.dials.Done()
 	t.gate.allow(p, addrs)
 	t.h.Peerstore().ClearAddrs(p)
-	t.h.Peerstore().AddAddrs(p, addrs, peerstore.TempAddrTTL)
+	t.h.Peerstore().AddAddrs(p, addrs, grantTime)
 	t.swarm.Backoff().Clear(p)
 	c, err := t.swarm.DialPeer(ctx, p)
 	if err != nil {

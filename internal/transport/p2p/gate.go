@@ -26,6 +26,7 @@ type gate struct {
 
 	mu    sync.Mutex
 	given map[peer.ID]grant     // addresses being dialled now
+	quic  map[peer.ID]struct{}  // dialled over QUIC only, for now
 	out   map[peer.ID]time.Time // shut out until then
 }
 
@@ -37,9 +38,12 @@ const maxShutOut = 4096
 func newGate(r *reach) *gate {
 	return &gate{
 		reach: r, relayed: func(peer.ID) bool { return false }, accepts: func(ma.Multiaddr) bool { return true },
-		given: map[peer.ID]grant{}, out: map[peer.ID]time.Time{},
+		given: map[peer.ID]grant{}, quic: map[peer.ID]struct{}{}, out: map[peer.ID]time.Time{},
 	}
 }
+
+// grantTime is how long a grant is good at most.
+const grantTime = 2 * dialTime
 
 // grant is a leave to dial, good for one attempt.
 type grant struct {
@@ -57,7 +61,18 @@ func (g *gate) allow(p peer.ID, addrs []ma.Multiaddr) {
 	if now.After(old.until) || len(old.addrs) > 4*id.MaxAddrs {
 		old.addrs = nil
 	}
-	g.given[p] = grant{addrs: append(addrs[:len(addrs):len(addrs)], old.addrs...), until: now.Add(2 * dialTime)}
+	g.given[p] = grant{addrs: append(addrs[:len(addrs):len(addrs)], old.addrs...), until: now.Add(grantTime)}
+}
+
+// onlyQUIC keeps dials of p to QUIC, until it is called with false.
+func (g *gate) onlyQUIC(p peer.ID, only bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if only {
+		g.quic[p] = struct{}{}
+	} else {
+		delete(g.quic, p)
+	}
 }
 
 // sweep forgets what has run out.
@@ -98,7 +113,11 @@ func (g *gate) InterceptPeerDial(p peer.ID) bool { return !g.isShut(p) }
 func (g *gate) InterceptAddrDial(p peer.ID, m ma.Multiaddr) bool {
 	g.mu.Lock()
 	given := g.given[p]
+	_, quic := g.quic[p]
 	g.mu.Unlock()
+	if quic && kindOf(m) != kindQUIC {
+		return false
+	}
 	if ma.Contains(given.addrs, m) && time.Now().Before(given.until) {
 		return true
 	}

@@ -112,6 +112,11 @@ func (t *Transport) addLink(conn network.Conn, s *stream, h *id.Handle, opener b
 	for _, o := range extra {
 		o.close()
 	}
+	if l.relayed { // the hole may have been punched while hands were shaken
+		for _, c := range t.swarm.ConnsToPeer(p.pid) {
+			t.punched(c)
+		}
+	}
 	return l, nil
 }
 

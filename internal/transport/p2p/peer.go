@@ -38,11 +38,24 @@ type remote struct {
 	refused  error     // why the peer does not want us
 	until    time.Time // refused is taken for granted until then
 	used     time.Time // last Send, link or dial
-	upgraded time.Time // last attempt to get off a relayed path
-	upgrades int       // such attempts since the path is relayed
+	direct   upgrades  // from a relayed path to a direct one
+	hurries  int       // such attempts out of turn, since the path is relayed
+	quic     upgrades  // of a relay, from TCP to QUIC
 	pinned   int       // reasons to keep an idle link: reservations
-	noUDP    bool      // QUIC to it has failed
 }
+
+// upgrades are attempts in a row to get to a better path.
+type upgrades struct {
+	n    int
+	last time.Time
+}
+
+// due reports whether the next one is due: the first is at once.
+func (u *upgrades) due(now time.Time) bool {
+	return u.n == 0 || now.Sub(u.last) >= min(lastUpgrade, firstUpgrade<<min(u.n-1, 10))
+}
+
+func (u *upgrades) note(now time.Time) { u.n, u.last = u.n+1, now }
 
 var (
 	errSelf   = fmt.Errorf("%w: that is this node", transport.ErrUnreachable)
@@ -313,25 +326,22 @@ func (t *Transport) connect(p *remote, addrs []string) error {
 // upgrade tries to get from a relayed path to a direct one. p.mu is held.
 func (p *remote) upgrade(now time.Time) {
 	if len(p.links) == 0 || !p.links[0].relayed {
-		p.upgrades = 0
-		return
-	}
-	if now.Sub(p.upgraded) < min(upgradeTime, firstUpgrade<<min(p.upgrades, 10)) {
+		p.direct.n, p.hurries = 0, 0
 		return
 	}
 	direct := slices.DeleteFunc(p.addrs(), func(a string) bool {
 		m, err := decodeAddr(a)
 		return err != nil || kindOf(m) == kindRelay
 	})
-	inbound := p.links[0].conn.Stat().Direction == network.DirInbound
-	if len(direct) == 0 && !inbound || !p.t.enter() {
+	// DCUtR begins with the side that the relayed path came in at.
+	punch := p.links[0].conn.Stat().Direction == network.DirInbound && p.t.nat.punch.ready()
+	if len(direct) == 0 && !punch || !p.direct.due(now) || !p.t.enter() {
 		return
 	}
-	p.upgraded = now
-	p.upgrades++
+	p.direct.note(now)
 	go func() {
 		defer p.t.wg.Done()
-		if inbound { // the side that DCUtR begins with
+		if punch {
 			p.t.nat.punch.again(p.pid)
 		}
 		if len(direct) == 0 {
@@ -341,6 +351,18 @@ func (p *remote) upgrade(now time.Time) {
 			p.t.log.Debug("still on a relayed path", "key", fmt.Sprintf("%x", p.key[:4]), "err", err)
 		}
 	}()
+}
+
+// hurry tries at once to get off a relayed path, since the prospects are better
+// than before. It may be the peer who says so, and so has a bound.
+func (p *remote) hurry(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hurries < maxHurries {
+		p.hurries++
+		p.direct.n = 0
+		p.upgrade(now)
+	}
 }
 
 // better orders the links to one peer, the one to write on first. Both ends

@@ -3,8 +3,10 @@ package p2p
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -15,6 +17,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/transport"
 )
 
 // punch opens direct ways between nodes that reach each other through a relay
@@ -24,7 +27,8 @@ import (
 // with over QUIC, so the relays it has reservations at are (see overQUIC).
 //
 // libp2p tries once, when a relayed connection comes in, which is often before
-// either side knows its outside; the service is our own to try again.
+// either side knows its outside; the service is our own to try again: when one
+// of both has come to know it (see changed), and else every now and then.
 type punch struct {
 	svc *holepunch.Service
 
@@ -86,13 +90,36 @@ func (u *punch) addrs() []ma.Multiaddr {
 	return list[:min(len(list), id.MaxAddrs)]
 }
 
-// again tries to open a direct way to a peer that came through a relay.
-func (u *punch) again(p peer.ID) {
-	// Until the service has an address it takes no streams, and DirectConnect
-	// would wait for one without end.
-	if u.svc == nil || !slices.Contains(u.t.h.Mux().Protocols(), holepunch.Protocol) {
+// ready reports whether the service is at work: until it has an address it
+// takes no streams, and DirectConnect would wait for one without end.
+func (u *punch) ready() bool {
+	return u.svc != nil && slices.Contains(u.t.h.Mux().Protocols(), holepunch.Protocol)
+}
+
+// changed hurries up with relayed paths where one side has now got ready.
+func (u *punch) changed(e any) {
+	if u.svc == nil {
 		return
 	}
+	switch e := e.(type) {
+	case event.EvtLocalProtocolsUpdated:
+		if slices.Contains(e.Added, holepunch.Protocol) {
+			for _, p := range u.t.allPeers() {
+				p.hurry(time.Now())
+			}
+		}
+	case event.EvtPeerProtocolsUpdated:
+		if !slices.Contains(e.Added, holepunch.Protocol) {
+			return
+		}
+		if p := u.t.known(e.Peer); p != nil {
+			p.hurry(time.Now())
+		}
+	}
+}
+
+// again tries to open a direct way to a peer that came through a relay.
+func (u *punch) again(p peer.ID) {
 	if err := u.svc.DirectConnect(p); err != nil {
 		u.t.log.Debug("no direct way", "peer", p.String(), "err", err)
 	}
@@ -115,13 +142,7 @@ func (t *Transport) punched(c network.Conn) {
 	if c.Stat().Direction != network.DirOutbound || kindOf(c.RemoteMultiaddr()) == kindRelay {
 		return
 	}
-	key, ok := keyOf(c.RemotePeer())
-	if !ok {
-		return
-	}
-	t.mu.Lock()
-	p := t.remotes[key]
-	t.mu.Unlock()
+	p := t.known(c.RemotePeer())
 	if p == nil {
 		return
 	}
@@ -152,32 +173,59 @@ func (t *Transport) onRelay(p peer.ID) bool {
 	return t.isLinked(p)
 }
 
-// overQUIC moves the connection with a relay from TCP to QUIC. Holes are punched
-// for QUIC, from the socket we listen on; where that appears outside can only
-// be told by one who is reached from it, and only traffic keeps it there. What
-// runs over the old connection breaks and begins anew, once.
-func (t *Transport) overQUIC(ctx context.Context, p *remote) error {
-	if !t.punches() {
-		return nil
-	}
-	if slices.ContainsFunc(t.swarm.ConnsToPeer(p.pid), func(c network.Conn) bool { return kindOf(c.RemoteMultiaddr()) == kindQUIC }) {
+// quicTo are the addresses of a relay to move the connection with it to; none if
+// it runs over QUIC, or an attempt has failed not long ago.
+func (t *Transport) quicTo(p *remote, now time.Time) []ma.Multiaddr {
+	if !t.punches() || slices.ContainsFunc(t.swarm.ConnsToPeer(p.pid), func(c network.Conn) bool { return kindOf(c.RemoteMultiaddr()) == kindQUIC }) {
 		return nil
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.quic.due(now) {
+		return nil
+	}
 	var list []ma.Multiaddr
 	for _, a := range p.addrs() {
 		if m, err := decodeAddr(a); err == nil && kindOf(m) == kindQUIC && t.reach.allows(m) {
 			list = append(list, m)
 		}
 	}
-	if len(list) == 0 || p.noUDP || p.dialing {
-		p.mu.Unlock()
+	return list
+}
+
+// overQUIC moves the connection with a relay from TCP to QUIC. Holes are punched
+// for QUIC, from the socket we listen on; where that appears outside can only
+// be told by one who is reached from it, and only traffic keeps it there. What
+// runs over the old connection breaks and begins anew, so it is left alone until
+// QUIC is known to get through.
+func (t *Transport) overQUIC(ctx context.Context, p *remote) error {
+	now := time.Now()
+	list := t.quicTo(p, now)
+	if len(list) == 0 {
 		return nil
+	}
+	p.mu.Lock()
+	p.quic.note(now)
+	p.mu.Unlock()
+	pid, m, err := t.learnKey(ctx, list)
+	if err == nil && pid != p.pid {
+		err = fmt.Errorf("%w: another node is there", transport.ErrUnreachable)
+	}
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	if p.dialing {
+		p.mu.Unlock()
+		return errBusy
 	}
 	p.dialing = true // so that frames wait for QUIC
 	p.mu.Unlock()
+	// libp2p may know the TCP address as well, and would take it first.
+	t.gate.onlyQUIC(p.pid, true)
 	_ = t.swarm.ClosePeer(p.pid)
-	conn, err := t.dialAddrs(ctx, p.pid, list, dialTime)
+	conn, err := t.dialAddrs(ctx, p.pid, []ma.Multiaddr{m}, dialTime)
+	t.gate.onlyQUIC(p.pid, false)
 	if err == nil {
 		if _, err = t.shake(ctx, conn); err != nil {
 			t.dropUnlinked(conn)
@@ -185,7 +233,12 @@ func (t *Transport) overQUIC(ctx context.Context, p *remote) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dialing, p.noUDP = false, err != nil
+	p.dialing = false
+	if err == nil {
+		p.quic.n = 0
+	}
 	p.wake()
 	return err
 }
+
+var errBusy = fmt.Errorf("%w: it is being dialled", transport.ErrUnreachable)

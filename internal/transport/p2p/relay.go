@@ -55,6 +55,11 @@ type slot struct {
 	addr    ma.Multiaddr // …/p2p/RELAY/p2p-circuit
 	refresh time.Time
 	p       *remote
+	conns   []network.Conn // with the relay, which forgets us when they have ended
+}
+
+func (s slot) holds() bool {
+	return slices.ContainsFunc(s.conns, func(c network.Conn) bool { return !c.IsClosed() })
 }
 
 // natOptions are the options of libp2p for relays and NAT traversal.
@@ -93,15 +98,20 @@ func (m members) AllowReserve(p peer.ID, _ ma.Multiaddr) bool { return m.t.isLin
 
 func (m members) AllowConnect(src peer.ID, _ ma.Multiaddr, _ peer.ID) bool { return m.t.isLinked(src) }
 
-// isLinked reports whether p was admitted on a live link.
-func (t *Transport) isLinked(p peer.ID) bool {
+// known is what we hold about p, if anything.
+func (t *Transport) known(p peer.ID) *remote {
 	key, ok := keyOf(p)
 	if !ok {
-		return false
+		return nil
 	}
 	t.mu.Lock()
-	r := t.remotes[key]
-	t.mu.Unlock()
+	defer t.mu.Unlock()
+	return t.remotes[key]
+}
+
+// isLinked reports whether p was admitted on a live link.
+func (t *Transport) isLinked(p peer.ID) bool {
+	r := t.known(p)
 	if r == nil {
 		return false
 	}
@@ -123,7 +133,10 @@ func (t *Transport) startNAT() error {
 			return fmt.Errorf("p2p: %w", err)
 		}
 	}
-	sub, err := t.h.EventBus().Subscribe([]any{new(event.EvtHostReachableAddrsChanged), new(event.EvtPeerIdentificationCompleted)})
+	sub, err := t.h.EventBus().Subscribe([]any{
+		new(event.EvtHostReachableAddrsChanged), new(event.EvtPeerIdentificationCompleted),
+		new(event.EvtLocalProtocolsUpdated), new(event.EvtPeerProtocolsUpdated),
+	})
 	if err != nil {
 		return fmt.Errorf("p2p: %w", err)
 	}
@@ -145,11 +158,11 @@ func (t *Transport) startNAT() error {
 
 func (t *Transport) closeNAT() {
 	t.swarm.StopNotify(t.nat.notify)
+	_ = t.nat.sub.Close() // before the others: nobody takes the events that they cause
 	t.nat.punch.close()
 	if t.nat.service != nil {
 		_ = t.nat.service.Close()
 	}
-	_ = t.nat.sub.Close()
 }
 
 func (t *Transport) natKick() {
@@ -180,13 +193,16 @@ func (t *Transport) keepReachable() {
 			case event.EvtPeerIdentificationCompleted:
 				t.nat.punch.told(e)
 				continue
+			default:
+				t.nat.punch.changed(e)
+				continue
 			}
 		case <-t.done:
 			return
 		}
 		next := relayLook
-		if !t.cfg.NoRelay && !t.tendRelays(time.Now()) {
-			next = relayTry
+		if !t.cfg.NoRelay {
+			next = t.tendRelays(time.Now())
 		}
 		timer.Reset(next)
 		t.tellAddrs()
@@ -278,15 +294,15 @@ func (t *Transport) needRelay() bool {
 	})
 }
 
-// tendRelays drops dead reservations and makes and renews those we want. It
-// returns false if it wants more than it has.
-func (t *Transport) tendRelays(now time.Time) bool {
+// tendRelays drops dead reservations and makes and renews those we want, as well
+// as those that are to be had over QUIC. It returns when it wants to look again.
+func (t *Transport) tendRelays(now time.Time) time.Duration {
 	need := t.needRelay()
 	var due []peer.AddrInfo
 	t.nat.mu.Lock()
 	for p, s := range t.nat.slots {
-		if need && t.swarm.Connectedness(p) == network.Connected {
-			if now.After(s.refresh) {
+		if need && s.holds() {
+			if now.After(s.refresh) || len(t.quicTo(s.p, now)) > 0 {
 				due = append(due, peer.AddrInfo{ID: p})
 			}
 			continue
@@ -296,7 +312,7 @@ func (t *Transport) tendRelays(now time.Time) bool {
 	have := len(t.nat.slots)
 	t.nat.mu.Unlock()
 	if !need {
-		return true
+		return relayLook
 	}
 	if have < wantRelays {
 		due = append(due, t.relayChoice(wantRelays-have)...)
@@ -313,7 +329,18 @@ func (t *Transport) tendRelays(now time.Time) bool {
 	}
 	t.nat.mu.Lock()
 	defer t.nat.mu.Unlock()
-	return len(t.nat.slots) > 0
+	if len(t.nat.slots) == 0 {
+		return relayTry
+	}
+	next := relayLook
+	for _, s := range t.nat.slots {
+		s.p.mu.Lock()
+		if s.p.quic.n > 0 { // it did not get through
+			next = firstUpgrade
+		}
+		s.p.mu.Unlock()
+	}
+	return next
 }
 
 // dropSlot forgets a reservation. t.nat.mu is held.
@@ -382,6 +409,7 @@ func (t *Transport) reserve(ai peer.AddrInfo) error {
 	if err != nil {
 		return err
 	}
+	conns := t.swarm.ConnsToPeer(ai.ID)
 	got, err := client.Reserve(network.WithNoDial(ctx, "linked"), t.h, peer.AddrInfo{ID: ai.ID})
 	if err != nil {
 		return err
@@ -395,7 +423,7 @@ func (t *Transport) reserve(ai peer.AddrInfo) error {
 	} else {
 		addr = t.nat.slots[ai.ID].addr
 	}
-	t.nat.slots[ai.ID] = slot{addr: addr, p: p, refresh: time.Now().Add(time.Until(got.Expiration) / 2)}
+	t.nat.slots[ai.ID] = slot{addr: addr, p: p, conns: conns, refresh: time.Now().Add(time.Until(got.Expiration) / 2)}
 	return nil
 }
 

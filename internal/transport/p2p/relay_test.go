@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	ma "github.com/multiformats/go-multiaddr"
@@ -217,6 +218,124 @@ func TestRelayGone(t *testing.T) {
 	transporttest.Until(t, "an address again", func() bool { return len(ta.Addrs()) == 1 })
 	b, tb := member(t, 3, "lagoon", Config{})
 	exchange(t, b, tb, a, "still there?")
+}
+
+// TestRelayBack loses the connection with the relay, and with it the reservation,
+// for a moment so short that nobody looks meanwhile.
+func TestRelayBack(t *testing.T) {
+	_, r := member(t, 1, "lagoon", Config{})
+	a, ta := hidden(t, 2, r)
+	ta.nat.mu.Lock()
+	err := ta.swarm.ClosePeer(r.h.ID())
+	if err == nil {
+		transporttest.Until(t, "the relay to forget", func() bool {
+			return r.swarm.Connectedness(ta.h.ID()) != network.Connected && !r.isLinked(ta.h.ID()) && !ta.isLinked(r.h.ID())
+		})
+		var ai peer.AddrInfo
+		if ai, err = parseRelay(asRelay(t, r)); err == nil {
+			_, err = ta.linkRelay(t.Context(), ai)
+		}
+	}
+	ta.nat.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, tb := member(t, 3, "lagoon", Config{})
+	exchange(t, b, tb, a, "still there?")
+}
+
+// TestRelayOverQUIC has a relay whose QUIC does not get through at first: the
+// connection with it is left alone until it does.
+func TestRelayOverQUIC(t *testing.T) {
+	t.Parallel()
+	rh, r := member(t, 1, "lagoon", Config{})
+	_, other := member(t, 2, "lagoon", Config{})
+	rh.SetHandle(1, []string{r.Addrs()[0], other.Addrs()[1]}) // not where the relay is
+	h := transporttest.NewHost("lagoon", 3)
+	tr := start(t, h, Config{Listen: []string{"127.0.0.1:0"}, Relays: []string{asRelay(t, r)}, Known: r.Addrs()})
+	defer func() {
+		h.Stop()
+		_ = tr.Close()
+	}()
+	reserved := func() bool { return len(tr.relayAddrs()) == 1 }
+	transporttest.Until(t, "a reservation", reserved)
+	if n := tr.Stats().LinksOpened; n != 1 {
+		t.Fatalf("%d links: the connection was broken for nothing", n)
+	}
+	rh.SetHandle(1, r.Addrs())
+	r.greet()
+	transporttest.Until(t, "QUIC to the relay", func() bool {
+		conns := tr.swarm.ConnsToPeer(r.h.ID())
+		return len(conns) == 1 && kindOf(conns[0].RemoteMultiaddr()) == kindQUIC
+	})
+	transporttest.Until(t, "a reservation again", reserved)
+}
+
+// TestOnlyQUIC keeps dials of one peer to QUIC for a while.
+func TestOnlyQUIC(t *testing.T) {
+	g := newGate(newReach(true, nil))
+	tcp, quic := ma.StringCast("/ip4/127.0.0.1/tcp/1"), ma.StringCast("/ip4/127.0.0.1/udp/1/quic-v1")
+	g.allow("reef", []ma.Multiaddr{tcp, quic})
+	g.allow("atoll", []ma.Multiaddr{tcp, quic})
+	for _, only := range []bool{true, false} {
+		g.onlyQUIC("reef", only)
+		if g.InterceptAddrDial("reef", tcp) == only || !g.InterceptAddrDial("reef", quic) || !g.InterceptAddrDial("atoll", tcp) {
+			t.Fatalf("onlyQUIC(%v) does not hold", only)
+		}
+	}
+}
+
+// TestPunchedEarly has the direct connection before the relayed one is a link.
+func TestPunchedEarly(t *testing.T) {
+	_, r := member(t, 1, "lagoon", Config{})
+	a, ta := member(t, 2, "lagoon", Config{Relays: []string{asRelay(t, r)}})
+	transporttest.Until(t, "a reservation", func() bool { return len(ta.Addrs()) == 3 })
+	all := ta.Addrs()
+	a.SetHandle(2, all[2:])
+	_, tb := member(t, 3, "lagoon", Config{NoListen: true}) // nobody has an address to dial
+	var direct, relayed []ma.Multiaddr
+	for _, s := range all {
+		m, err := decodeAddr(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch kindOf(m) {
+		case kindTCP:
+			direct = append(direct, m)
+		case kindRelay:
+			relayed = append(relayed, m)
+		}
+	}
+	var round network.Conn
+	transporttest.Until(t, "a relayed connection", func() bool {
+		var err error
+		round, err = tb.dialRelayed(t.Context(), ta.h.ID(), relayed)
+		return err == nil
+	})
+	if _, err := tb.dialAddrs(network.WithForceDirectDial(t.Context(), "as hole punching does"), ta.h.ID(), direct, dialTime); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tb.shake(t.Context(), round); err != nil {
+		t.Fatal(err)
+	}
+	transporttest.Until(t, "a direct link", func() bool {
+		return slices.ContainsFunc(tb.Links(), func(l transport.Link) bool { return l.Peer == a.Handle().GUID && l.Proto == "tcp" })
+	})
+}
+
+// TestUpgradePauses checks when attempts to get to a better path are due.
+func TestUpgradePauses(t *testing.T) {
+	var u upgrades
+	now := time.Now()
+	if !u.due(now) {
+		t.Fatal("the first has to wait")
+	}
+	for _, pause := range []time.Duration{firstUpgrade, 2 * firstUpgrade, 4 * firstUpgrade, 8 * firstUpgrade, lastUpgrade, lastUpgrade} {
+		u.note(now)
+		if now = now.Add(pause); u.due(now.Add(-1)) || !u.due(now) {
+			t.Fatalf("attempt %d is not %v after the one before", u.n+1, pause)
+		}
+	}
 }
 
 func TestRelayOff(t *testing.T) {

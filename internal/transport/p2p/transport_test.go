@@ -1,14 +1,17 @@
 package p2p
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"atoll.example/atoll/internal/id"
@@ -184,6 +187,34 @@ func TestForbiddenAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Next(t)
+}
+
+// TestDialKeepsAddresses dials while libp2p forgets temporary addresses, as it does
+// whenever a connection with the peer ends or is identified.
+func TestDialKeepsAddresses(t *testing.T) {
+	_, ta := member(t, 1, "lagoon", Config{})
+	_, tb := member(t, 2, "lagoon", Config{})
+	m, err := decodeAddr(tb.Addrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			ta.h.Peerstore().UpdateAddrs(tb.h.ID(), peerstore.TempAddrTTL, 0)
+		}
+	})
+	for range 20 {
+		if _, err := ta.dialAddrs(ctx, tb.h.ID(), []ma.Multiaddr{m}, transporttest.Patience); err != nil {
+			t.Fatal(err)
+		}
+		if err := ta.swarm.ClosePeer(tb.h.ID()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestCloseWhileDialling closes in the middle of everything.
