@@ -246,7 +246,11 @@ func TestFlood(t *testing.T) {
 	}
 	var conns, streams, most int
 	var grown int64
-	for begin := time.Now(); came.Load() < attackers || time.Since(begin) < lasting; {
+	reached := func() bool {
+		s := v.tr.Stats()
+		return s.BlockedConns > 0 && s.HelloRefused > 0 && s.AskRefused > 0 && s.Floods > 0
+	}
+	for begin := time.Now(); came.Load() < attackers || time.Since(begin) < lasting || !reached() && time.Since(begin) < transporttest.Patience; {
 		talk()
 		if len(talks)%100 != 0 {
 			continue
@@ -265,7 +269,7 @@ func TestFlood(t *testing.T) {
 	s := v.tr.Stats()
 	t.Logf("%d hostile connections; honest p99 of %d talks %v, without them %v; at most %d connections, %d streams, %d goroutines, %d MiB more; %+v",
 		came.Load(), len(talks), p99(talks), calm, conns, streams, most, grown>>20, s)
-	if s.BlockedConns == 0 || s.HelloRefused == 0 || s.AskRefused == 0 || s.Floods == 0 {
+	if !reached() {
 		t.Errorf("the attack did not reach what it is for: %+v", s)
 	}
 	if conns > limits.Conns || streams > limits.Streams {
@@ -310,8 +314,8 @@ func TestRapidReset(t *testing.T) {
 				}
 				before, routines := heap(), runtime.NumGoroutine()
 				const enough = 20_000
-				n := 0
-				for ; n < enough && !m.conn.IsClosed(); n++ {
+				n, began := 0, time.Now()
+				for ; n < enough && !m.conn.IsClosed() && time.Since(began) < transporttest.Patience; n++ {
 					s, err := newStream(t.Context(), m.conn, p)
 					if err != nil {
 						break
@@ -323,6 +327,10 @@ func TestRapidReset(t *testing.T) {
 				}
 				if n == enough {
 					t.Fatalf("%d streams, and it may go on: %+v", n, v.tr.Stats())
+				}
+				if d := time.Since(began); v.tr.Stats().Floods == 0 && time.Duration(n)*streamCost < floodTime+d {
+					t.Logf("%d streams in %v are no flood: this machine is too busy for one", n, d)
+					return
 				}
 				closed(t, m.conn)
 				if s := v.tr.Stats(); s.Floods != 1 || !v.tr.gate.isShut(m.ID()) {
