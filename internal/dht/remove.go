@@ -250,7 +250,8 @@ func (n *Node) onRemove(p *peer, m *removeMsg) {
 		if !n.coordinates(p, m.req, rec.GUID, 0) {
 			return
 		}
-		if state, _ := n.stateOf(rec.GUID); state != absent || n.tree.get(rec.GUID) != nil {
+		// A put that is under way here is not in the tree yet.
+		if state, _ := n.stateOf(rec.GUID); state != absent || n.tree.get(rec.GUID) != nil || n.locks[rec.GUID] != nil {
 			n.coordinateRemove(p, m)
 			return
 		}

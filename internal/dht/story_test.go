@@ -88,6 +88,34 @@ func TestRemoveOfNothing(t *testing.T) {
 	}
 }
 
+// A put that was given up is still being written when its claim is ended: that is
+// not taken for a removal of what never was, and nothing stays.
+func TestRemoveDuringPut(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(6)
+	w.lag = func(_ id.GUID, e machine.Effect) machine.Duration {
+		if e.Kind == machine.Store {
+			return 100 * machine.Millisecond
+		}
+		return machine.Millisecond
+	}
+	b := block(7, 4000)
+	x := w.outsider(b)
+	put := w.start(x, w.putCmd(b, 1))
+	w.run(20 * machine.Millisecond)
+	if len(w.holders(b)) != 0 {
+		t.Fatal("the put is over already")
+	}
+	if _, err := w.do(x, w.removeCmd(b, 1)); err != nil {
+		t.Errorf("remove during the put: %v", err)
+	}
+	_, _ = w.wait(put) // acknowledged, or removed
+	w.run(machine.Second)
+	if n := len(w.holders(b)); n != 0 {
+		t.Errorf("%d copies are left", n)
+	}
+}
+
 // A copy rots: the scrub finds it, it is neither served nor counted, and
 // fetched again.
 func TestScrubRefetches(t *testing.T) {
