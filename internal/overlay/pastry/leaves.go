@@ -132,7 +132,7 @@ func (n *Node) ask(r uint32) {
 		return
 	}
 	p.flags &^= fAgain
-	p.begin().ask = &asking{sent: n.now, last: n.now}
+	p.begin().ask = &asking{sent: n.now, last: n.now, ready: n.state == Ready}
 	n.asks++
 	n.sendLSProbe(r, true)
 	n.set(tAsk, r, n.probeTimeout(p))
@@ -286,6 +286,9 @@ func (n *Node) onLSProbe(r uint32, m *LSProbe) {
 			p.rtt.Sample(n.now.Sub(a.sent))
 		}
 		n.askDone(r)
+		if !a.ready && n.state == Ready {
+			n.ask(r) // it knows us for a joiner, and does not keep those
+		}
 	}
 	if p.flags&fReady != 0 {
 		n.insertLeaf(r, 0)

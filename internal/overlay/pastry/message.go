@@ -219,7 +219,7 @@ type RowEntry struct {
 	Coord []byte
 }
 
-// RowRep tells row P, asked or not.
+// RowRep tells row P, asked or not. Its sender is ready.
 type RowRep struct {
 	P       uint8
 	Entries []RowEntry

@@ -40,6 +40,7 @@ type asking struct {
 	sent  machine.Time // first
 	last  machine.Time
 	tries int
+	ready bool // it says that this node is ready
 }
 
 // probeTimeout is To.

@@ -143,7 +143,12 @@ func (n *Node) rowEntries(p int) []RowEntry {
 	return list
 }
 
+// onRowReq tells a row, and with it that this node is ready: a joiner, whose
+// earlier boot was meant, is silent.
 func (n *Node) onRowReq(r uint32, m *RowReq) {
+	if n.state != Ready {
+		return
+	}
 	n.send(r, &RowRep{P: m.P, Entries: n.rowEntries(int(m.P))})
 }
 

@@ -112,6 +112,45 @@ func TestLossyJoins(t *testing.T) {
 	}
 }
 
+// A leaf that a joiner asks just before it is ready hears at once, too, that it
+// is: the answer to that question does not settle it.
+func TestJoinerToldAsItGetsReady(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 20)
+	p.net.Run(20 * machine.Second)
+	n := p.start(handle(guidN(20), 1), p.nodes[p.order[0]].self)
+	if !p.net.Until(5*machine.Second, func() bool { return n.armed(tJoined, 0) }) {
+		t.Fatalf("never settled\n%s", p.tail())
+	}
+	outer := n.enter(p.net.Now, nil)
+	for _, m := range n.leaf.All() {
+		n.ask(m.Ref)
+	}
+	p.net.Perform(n.me, n.leave(outer))
+	if p.net.Run(machine.Second); p.diverged() != "" {
+		t.Fatalf("%s\n%s", p.diverged(), p.tail())
+	}
+}
+
+// Who has rebooted and not joined again answers no question for a row, and is
+// in nobody's leaf set or table.
+func TestJoinerTellsNoRow(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 6)
+	p.net.Run(20 * machine.Second)
+	g, asker := p.order[2], p.nodes[p.order[0]]
+	p.net.Drop = func(f machinetest.Flight) bool { _, join := f.Msg.(*Join); return join }
+	n := p.add(handle(g, 2))
+	p.net.Perform(g, n.Start(p.net.Now, []*id.Handle{asker.self}, nil, false, nil))
+	outer := asker.enter(p.net.Now, nil)
+	asker.send(asker.peers.find(g), &RowReq{P: 0})
+	p.net.Perform(asker.me, asker.leave(outer))
+	p.net.Run(machine.Second)
+	if r := asker.peer(asker.peers.find(g)); n.Ready() || r.h.Epoch != 2 || r.flags&(fReady|fLeaf|fTable) != 0 {
+		t.Fatalf("%s counts: %+v\n%s", n.State(), r, p.tail())
+	}
+}
+
 // A joiner takes its leases from the acks of its neighbours: the ring owns
 // every key again at once.
 func TestJoinerOwnsAtOnce(t *testing.T) {
