@@ -413,6 +413,12 @@ func (r *overlayRun) heal() {
 	r.e.SetLinkFaults(LinkFaults{})
 	r.e.Heal()
 	healed := r.e.Now()
+	for i := range r.peers {
+		if p := &r.peers[i]; p.node != nil {
+			healed = max(healed, p.unsettled.Add(-grace)) // who is frozen has yet to wake
+		}
+	}
+	r.runUntil(healed)
 	r.end = healed.Add(10 * machine.Minute)
 	for r.e.Now() < r.end && !r.over() {
 		if r.check.converged() == "" {
