@@ -16,8 +16,9 @@
 // writer, anywhere to a file.
 //
 // Memory: at most Window blocks in transfer and half as many staged, whatever
-// the size of the file; a resumed put also keeps some 100 bytes for each chunk
-// acknowledged before, and one that compares some 100 for every chunk.
+// the size of the file; of many files at once not much more, see share. A resumed
+// put also keeps some 100 bytes for each chunk acknowledged before, and one that
+// compares some 100 for every chunk.
 package files
 
 import (

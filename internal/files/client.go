@@ -66,6 +66,7 @@ type Client struct {
 	cfg       Config
 	uploads   string
 	catalogue *Catalogue
+	places    chan struct{} // see share
 
 	mu     sync.Mutex          // guards all below
 	active map[string]struct{} // journals in use, by path
@@ -92,7 +93,10 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	c := &Client{cfg: cfg, uploads: filepath.Join(cfg.Dir, "uploads"), active: make(map[string]struct{}), salts: make(map[id.GUID]uint8)}
+	c := &Client{
+		cfg: cfg, uploads: filepath.Join(cfg.Dir, "uploads"), places: make(chan struct{}, places),
+		active: make(map[string]struct{}), salts: make(map[id.GUID]uint8),
+	}
 	if err := os.MkdirAll(c.uploads, 0o700); err != nil {
 		return nil, fmt.Errorf("files: %w", err)
 	}

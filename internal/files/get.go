@@ -41,6 +41,7 @@ type copying struct {
 	f      *File
 	window *window
 	meter  *meter
+	share  *share
 	bufs   sync.Pool
 	jobs   chan *piece // to the fetchers
 	order  chan *piece // to the writer
@@ -57,8 +58,9 @@ func (f *File) CopyTo(ctx context.Context, w io.Writer, o GetOptions) (n int64, 
 	if o.Length == 0 {
 		hi = size
 	}
-	t := &copying{f: f, window: newWindow(f.c.cfg.Window), meter: newMeter("fetching", hi-o.Offset, o.Progress)}
+	t := &copying{f: f, window: newWindow(f.c.cfg.Window), meter: newMeter("fetching", hi-o.Offset, o.Progress), share: f.c.newShare()}
 	defer t.meter.close()
+	defer t.share.close()
 	if len(f.root.Children) == 0 {
 		m, err := w.Write(f.root.Root.Inline[o.Offset:hi])
 		t.meter.add(int64(m), 1, true)
@@ -88,6 +90,11 @@ func (t *copying) plan(ctx context.Context, lo, hi int64) error {
 	r := &reader{c: t.f.c, window: t.window, meter: t.meter, chunk: t.f.root.Root.ChunkSize, lo: lo, hi: hi}
 	r.yield = func(ctx context.Context, l leaf) error {
 		p := &piece{leaf: l, from: max(lo-l.offset, 0), to: min(hi-l.offset, l.length), done: make(chan struct{})}
+		if !l.hole {
+			if err := t.share.enter(ctx); err != nil { // in order: the next one to be written has its place
+				return err
+			}
+		}
 		if err := give(ctx, t.order, p); err != nil {
 			return err
 		}
@@ -118,7 +125,6 @@ func (t *copying) fetchAll(ctx context.Context) error {
 
 // write takes the pieces in order.
 func (t *copying) write(ctx context.Context, w io.Writer) (n int64, err error) {
-	var zero []byte
 	for {
 		p, ok, err := take(ctx, t.order)
 		if !ok || err != nil {
@@ -134,17 +140,15 @@ func (t *copying) write(ctx context.Context, w io.Writer) (n int64, err error) {
 			m, err := w.Write(p.plain[p.from:p.to])
 			n += int64(m)
 			t.bufs.Put(p.buf)
+			t.share.leave()
 			t.meter.add(int64(m), 1, true)
 			if err != nil {
 				return n, err
 			}
 			continue
 		}
-		if zero == nil {
-			zero = make([]byte, t.f.root.Root.ChunkSize)
-		}
 		for left := p.to - p.from; left > 0; {
-			m, err := w.Write(zero[:min(left, int64(len(zero)))])
+			m, err := w.Write(zeros[:min(left, int64(len(zeros)))])
 			n += int64(m)
 			left -= int64(m)
 			t.meter.add(int64(m), 0, true)

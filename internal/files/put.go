@@ -88,8 +88,9 @@ func (c *Client) put(ctx context.Context, r *PutRequest, src *source) (res Resul
 	defer c.unclaim(j.path)
 	u := &upload{
 		c: c, src: src, journal: j, window: newWindow(c.cfg.Window), opt: PutOptions{K: r.K, W: r.W},
-		meter: newMeter("sending", src.size, r.Progress), recent: newRecent(), res: Result{Name: src.name},
+		meter: newMeter("sending", src.size, r.Progress), recent: newRecent(), share: c.newShare(), res: Result{Name: src.name},
 	}
+	defer u.share.close()
 	defer u.meter.close()
 	u.tree.put = u.putManifest
 	root, err := u.run(ctx)

@@ -46,6 +46,7 @@ type saving struct {
 	window *window
 	meter  *meter
 	jobs   chan leaf
+	share  *share
 	bufs   sync.Pool
 
 	mu      sync.Mutex // guards all below
@@ -86,9 +87,10 @@ func (f *File) saveTo(ctx context.Context, dir string, o SaveOptions) (Saved, er
 	}
 	defer p.close()
 
-	t := &saving{f: f, part: p, window: newWindow(f.c.cfg.Window), meter: newMeter("fetching", info.Size, o.Progress)}
+	t := &saving{f: f, part: p, window: newWindow(f.c.cfg.Window), meter: newMeter("fetching", info.Size, o.Progress), share: f.c.newShare()}
 	t.salts = []uint8{0, 1, 2, 3}
 	defer t.meter.close()
+	defer t.share.close()
 	if err := t.run(ctx); err != nil {
 		if Code(err) == codeRemoved {
 			p.drop()
@@ -161,7 +163,7 @@ func (t *saving) run(ctx context.Context) error {
 	chunk := root.Root.ChunkSize
 	t.bufs.New = func() any { b := make([]byte, 0, int(chunk)+seal.Overhead); return &b }
 	t.jobs = make(chan leaf)
-	blank := make([]byte, chunk)
+	var blank []byte // most files have no holes
 	g := newGroup(ctx)
 	g.run(func(ctx context.Context) error {
 		defer close(t.jobs)
@@ -169,7 +171,13 @@ func (t *saving) run(ctx context.Context) error {
 		r.yield = func(ctx context.Context, l leaf) error {
 			if l.hole { // the file is sparse where nothing is written
 				t.meter.add(l.length, 0, false)
+				if blank == nil {
+					blank = make([]byte, chunk)
+				}
 				return t.part.zero(ctx, l.offset, l.length, blank)
+			}
+			if err := t.share.enter(ctx); err != nil {
+				return err
 			}
 			return give(ctx, t.jobs, l)
 		}
@@ -185,7 +193,9 @@ func (t *saving) saveAll(ctx context.Context) error {
 		if !ok || err != nil {
 			return err
 		}
-		if err := t.save(ctx, l); err != nil {
+		err = t.save(ctx, l)
+		t.share.leave()
+		if err != nil {
 			return err
 		}
 	}

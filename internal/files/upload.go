@@ -20,12 +20,13 @@ type upload struct {
 	opt     PutOptions
 	meter   *meter
 	recent  *recent
+	share   *share
 
 	plain chan *chunk   // read, not sealed
 	ready chan *chunk   // sealed
 	going chan *chunk   // intended and looked up
 	done  chan *chunk   // acknowledged
-	room  chan struct{} // places for chunks between read and acknowledged
+	room  chan struct{} // places of this file for chunks between read and acknowledged
 	bufs  sync.Pool     // of plaintexts
 
 	tree tree
@@ -107,7 +108,6 @@ func (u *upload) run(ctx context.Context) (seal.Link, error) {
 func (u *upload) read(ctx context.Context, first []byte, n int) error {
 	defer close(u.plain)
 	defer u.src.stopReading(ctx)()
-	zero := make([]byte, len(first))
 	more := n == len(first)
 	for index := int64(0); ; index++ {
 		if a, ok := u.journal.acked[index]; ok && u.src.file != nil {
@@ -120,7 +120,7 @@ func (u *upload) read(ctx context.Context, first []byte, n int) error {
 			}
 			continue
 		}
-		if err := give(ctx, u.room, struct{}{}); err != nil {
+		if err := u.enter(ctx); err != nil {
 			return err
 		}
 		buf := first
@@ -136,10 +136,10 @@ func (u *upload) read(ctx context.Context, first []byte, n int) error {
 			return nil
 		}
 		c := &chunk{index: index, length: n, ack: ack{length: uint32(n)}}
-		if bytes.Equal(buf[:n], zero[:n]) {
+		if bytes.Equal(buf[:n], zeros[:n]) {
 			c.ack.hole = true
 			u.bufs.Put(&buf)
-			<-u.room
+			u.leave()
 		} else {
 			c.plain = buf
 		}
@@ -150,6 +150,19 @@ func (u *upload) read(ctx context.Context, first []byte, n int) error {
 			return nil
 		}
 	}
+}
+
+// enter waits for a place for a chunk, of the file's and of all files'.
+func (u *upload) enter(ctx context.Context) error {
+	if err := give(ctx, u.room, struct{}{}); err != nil {
+		return err
+	}
+	return u.share.enter(ctx)
+}
+
+func (u *upload) leave() {
+	<-u.room
+	u.share.leave()
 }
 
 // sealAll seals what was read.
@@ -222,7 +235,7 @@ func (u *upload) prepare(ctx context.Context, batch []*chunk) error {
 		}
 		if a, ok := u.journal.acked[c.index]; ok && !a.hole && a.guid == c.ack.guid {
 			c.old, c.ack, c.block = true, a, nil
-			<-u.room
+			u.leave()
 			continue
 		}
 		out, gs, size = append(out, c), append(gs, c.ack.guid), size+c.length
@@ -294,7 +307,7 @@ func (u *upload) sendAll(ctx context.Context) error {
 				return err
 			}
 			c.block = nil
-			<-u.room
+			u.leave()
 		}
 		if err := give(ctx, u.done, c); err != nil {
 			return err
