@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"atoll.example/atoll/internal/store"
 	"github.com/cockroachdb/pebble/v2"
@@ -375,8 +374,11 @@ func (s *Store) commit(g *group) {
 	s.acks <- g
 }
 
-// writable returns why nothing can be written now, if so.
+// writable waits until Pebble can be written to, or returns why it cannot.
 func (s *Store) writable() error {
+	if err := s.room(); err != nil {
+		return err
+	}
 	if err := s.ready(context.Background()); err != nil {
 		return err
 	}
@@ -544,8 +546,6 @@ func (s *Store) write(g *group) (err error) {
 			}
 		}
 	}()
-	s.writing.Store(time.Now().UnixNano())
-	defer s.writing.Store(0)
 	if s.opts.planted.ackUnsynced {
 		return g.table.Apply(g.batch, pebble.NoSync)
 	}
@@ -555,19 +555,6 @@ func (s *Store) write(g *group) (err error) {
 	// Fatalf may have returned: then this batch need not be in the log, and
 	// must not be waited for.
 	return g.table.sound()
-}
-
-// stallPatience is how long the committer may wait in a Pebble that cannot
-// flush any more.
-const stallPatience = 5 * time.Second
-
-// checkStall ends a store whose committer waits in Pebble for a flush that can
-// never succeed, because the log was full as well. Pebble calls it.
-func (s *Store) checkStall() {
-	since := s.writing.Load()
-	if since != 0 && time.Since(time.Unix(0, since)) > stallPatience {
-		s.fail(fmt.Errorf("no space for the log nor for tables: %w", store.ErrFull))
-	}
 }
 
 // undo ends a group that Pebble refused.

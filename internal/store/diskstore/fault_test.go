@@ -82,6 +82,10 @@ func isSync(op errorfs.Op) bool {
 	return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData
 }
 
+func needsSpace(op errorfs.Op) bool {
+	return op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpReuseForWrite || op.Kind == errorfs.OpMkdirAll
+}
+
 // fileKind names the part of a store that an operation is about.
 func fileKind(op errorfs.Op) string {
 	switch base := path.Base(op.Path); {
@@ -355,9 +359,6 @@ func TestEachWriteNoSpace(t *testing.T) {
 // The file system is full for a while: puts are refused, gets answered, and
 // all is well when there is room again.
 func TestNoSpaceForAWhile(t *testing.T) {
-	needsSpace := func(op errorfs.Op) bool {
-		return op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpReuseForWrite || op.Kind == errorfs.OpMkdirAll
-	}
 	disk := vfs.NewCrashableMem()
 	h := newHistory(6)
 	f := &fault{match: needsSpace, from: 1, until: 1 << 60, err: syscall.ENOSPC}

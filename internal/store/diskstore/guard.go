@@ -15,9 +15,9 @@ import (
 // errStopped is what writes meet once a guard has stopped.
 var errStopped = errors.New("writes are stopped after a disk error")
 
-// noSpacePause slows Pebble down when it cannot write a table: it retries a
+// retryPause slows Pebble down when it cannot write a table: it retries a
 // failed flush at once, without end.
-const noSpacePause = 50 * time.Millisecond
+const retryPause = 50 * time.Millisecond
 
 // guard is the file system that Pebble and the block files write through; each
 // has its own. The first fsync that fails stops it: after a failed fsync the
@@ -81,8 +81,7 @@ func (g *guard) wrote(err error) error {
 		}
 	case isNoSpace(err):
 		g.full.Store(true)
-		pause := time.NewTimer(noSpacePause)
-		<-pause.C
+		g.pause()
 	}
 	return err
 }
@@ -113,6 +112,11 @@ func (g *guard) logged(err error) {
 	}
 }
 
+func (g *guard) pause() {
+	over := time.NewTimer(retryPause)
+	<-over.C
+}
+
 func isNoSpace(err error) bool { return vfs.IsNoSpaceError(err) || isQuota(err) }
 
 func (g *guard) isLog(name string) bool { return !g.blocks && strings.HasSuffix(name, ".log") }
@@ -136,6 +140,9 @@ func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 		}
 	}
 	if err := g.check(); err != nil {
+		if !g.blocks {
+			g.pause()
+		}
 		return nil, err
 	}
 	f, err := g.FS.Create(name, c)

@@ -3,8 +3,8 @@ package diskstore
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
-	"time"
 
 	"atoll.example/atoll/internal/store"
 	"github.com/cockroachdb/pebble/v2"
@@ -17,7 +17,9 @@ import (
 // would cost reads.
 const (
 	l0Compact      = 16 // sublevels of level 0 that start a compaction
-	l0Stop         = 64 // sublevels that stop writers
+	l0Stop         = 64 // sublevels that stop writers, see room
+	memTables      = 4  // memtables of full size that stop writers, see room
+	never          = 1 << 20
 	baseLevelBytes = 128 << 20
 	tableBytes     = 8 << 20
 	tableBlock     = 16 << 10
@@ -28,16 +30,21 @@ const (
 type table struct {
 	*pebble.DB
 	guard *guard
-	stuck bool // a panic left its commit lock held: it cannot be closed
+	stuck bool          // a panic left its commit lock held: it cannot be closed
+	grown atomic.Bool   // a memtable was begun since room looked
+	moved chan struct{} // capacity 1: a flush or a compaction has ended
 }
 
-// openTable opens Pebble in DIR/meta. Whatever it reports goes to s.
-func (s *Store) openTable() (*table, error) {
+// openTable opens Pebble in DIR/meta. Whatever it reports goes to s. One that is
+// opened readOnly writes nothing, and counts as one whose log is full.
+func (s *Store) openTable(readOnly bool) (*table, error) {
 	g := &guard{FS: s.folder.fs, tolerant: s.opts.planted.ignoreSyncError, onError: s.fail}
-	t := &table{guard: g}
+	g.stopped.Store(readOnly)
+	g.logFull.Store(readOnly)
+	t := &table{guard: g, moved: make(chan struct{}, 1)}
 	s.guard.Store(g)
 	op := &opening{done: make(chan error, 1), hopeless: make(chan error, 1)}
-	go t.open(s, op)
+	go t.open(s, op, readOnly)
 	var err error
 	select {
 	case err = <-op.done:
@@ -45,7 +52,7 @@ func (s *Store) openTable() (*table, error) {
 		return nil, err
 	}
 	if err != nil {
-		if serr := t.sound(); serr != nil {
+		if serr := t.sound(); serr != nil && !readOnly {
 			return nil, fmt.Errorf("%w: %w", serr, err)
 		}
 		if !isTransient(err) && !errors.Is(err, ErrDamaged) {
@@ -53,7 +60,7 @@ func (s *Store) openTable() (*table, error) {
 		}
 		return nil, err
 	}
-	if err := t.sound(); err != nil {
+	if err := t.sound(); err != nil && !readOnly {
 		_ = t.close() // the first error says more
 		return nil, err
 	}
@@ -62,7 +69,7 @@ func (s *Store) openTable() (*table, error) {
 
 // open is pebble.Open with our options. It says in op what came of it, unless op
 // is hopeless before.
-func (t *table) open(s *Store, op *opening) {
+func (t *table) open(s *Store, op *opening, readOnly bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			op.done <- fmt.Errorf("%w: pebble: %v", ErrDamaged, p)
@@ -70,24 +77,24 @@ func (t *table) open(s *Store, op *opening) {
 	}()
 	cache := pebble.NewCache(s.opts.Cache)
 	defer cache.Unref()
-	o := s.pebbleOptions(t.guard, op)
-	o.Cache = cache
+	o := s.pebbleOptions(t, op)
+	o.Cache, o.ReadOnly = cache, readOnly
 	var err error
 	t.DB, err = pebble.Open(s.folder.path(metaName), o)
 	op.ended.Store(true)
 	op.done <- err
 }
 
-func (s *Store) pebbleOptions(g *guard, op *opening) *pebble.Options {
+func (s *Store) pebbleOptions(t *table, op *opening) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          g,
-		Logger:                      &logger{s: s, g: g},
-		EventListener:               s.listener(g, op),
+		FS:                          t.guard,
+		Logger:                      &logger{s: s, g: t.guard},
+		EventListener:               s.listener(t, op),
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		MemTableSize:                uint64(s.opts.MemTable),
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: never,
 		L0CompactionThreshold:       l0Compact,
-		L0StopWritesThreshold:       l0Stop,
+		L0StopWritesThreshold:       never,
 		LBaseMaxBytes:               baseLevelBytes,
 		MaxOpenFiles:                256,
 		DisableTableStats:           true, // background reads we have no use for
@@ -137,20 +144,18 @@ func (t *table) close() (err error) {
 	return t.DB.Close()
 }
 
-// listener hears of what goes wrong in Pebble's background.
-func (s *Store) listener(g *guard, op *opening) *pebble.EventListener {
+// listener hears of what happens in Pebble's background. Pebble's lock is held.
+func (s *Store) listener(t *table, op *opening) *pebble.EventListener {
+	g := t.guard
 	return &pebble.EventListener{
+		WALCreated:    func(pebble.WALCreateInfo) { t.grown.Store(true) }, // each memtable has a log
+		FlushEnd:      func(pebble.FlushInfo) { t.hasMoved() },
+		CompactionEnd: func(pebble.CompactionInfo) { t.hasMoved() },
 		BackgroundError: func(err error) {
 			switch {
 			case !op.ended.Load() && !pebble.IsCorruptionError(err):
 				op.failed(s, g, err)
-			case g.stopped.Load():
-				// It retries until it is closed; slow it down. Readers do not
-				// need the lock that is held here.
-				s.checkStall()
-				pause := time.NewTimer(noSpacePause)
-				<-pause.C
-			case isNoSpace(err), errors.Is(err, errStopped):
+			case g.stopped.Load(), isNoSpace(err), errors.Is(err, errStopped):
 			case pebble.IsCorruptionError(err):
 				s.corruptions.Add(1)
 			default:

@@ -3,6 +3,7 @@ package diskstore
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"atoll.example/atoll/internal/store"
@@ -10,10 +11,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// reviveEvery is the least time between two attempts, readersWait how long one
-// waits for readers, such as the collection of a segment, to let go of the table.
+// reviveEvery is the least time between two attempts. Others may fill the disk
+// between a probe and the reopening, and a Pebble that does not open can leave its
+// memory behind: so each such failure doubles the time, up to slowest times.
+// readersWait is how long an attempt waits for readers, such as the collection of a
+// segment, to let go of the table.
 const (
 	reviveEvery = 200 * time.Millisecond
+	slowest     = 1 << 10
 	readersWait = 100 * time.Millisecond
 )
 
@@ -29,7 +34,7 @@ func (s *Store) revive() error {
 	if err := s.failureNow(); err != nil {
 		return err
 	}
-	if !s.lastProbe.IsZero() && time.Since(s.lastProbe) < s.opts.reviveEvery {
+	if !s.lastProbe.IsZero() && time.Since(s.lastProbe) < s.opts.reviveEvery*time.Duration(max(1, s.reviveSlow)) {
 		return store.ErrFull
 	}
 	s.lastProbe = time.Now()
@@ -41,7 +46,15 @@ func (s *Store) revive() error {
 	}
 	defer s.tableMu.Unlock()
 	_ = s.table.close() // its writes are lost already
-	next, err := s.openTable()
+	next, err := s.openTable(false)
+	if isNoSpace(err) || errors.Is(err, store.ErrFull) {
+		full := err
+		if next, err = s.openTable(true); err == nil { // for reads
+			s.table = next
+			s.reviveSlow = min(max(2, 2*s.reviveSlow), slowest)
+			return fmt.Errorf("%w: %w", store.ErrFull, full)
+		}
+	}
 	if err != nil {
 		s.fail(fmt.Errorf("reopen after the disk was full: %w", err))
 		return s.failure
@@ -57,7 +70,7 @@ func (s *Store) revive() error {
 	}
 	s.reloadSegments(live)
 	s.space.set(s.space.limit.Load(), s.counters)
-	s.lastProbe = time.Time{}
+	s.lastProbe, s.reviveSlow = time.Time{}, 0
 	return nil
 }
 
@@ -82,16 +95,22 @@ func (s *Store) failureNow() error {
 	}
 }
 
-// probe writes as much as a new log and a flush of the old one may need.
+// probe writes as much as a new log, which is preallocated, and the flush of the
+// old ones may need.
 func (s *Store) probe() error {
 	f := s.opts.FS
+	need, err := s.logBytes()
+	if err != nil {
+		return err
+	}
+	need += 2 * int64(s.opts.MemTable)
 	path := s.folder.path("probe" + tempSuffix)
 	file, err := f.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
 	chunk := make([]byte, 1<<20)
-	for n := 0; n < 2*s.opts.MemTable && err == nil; n += len(chunk) {
+	for n := int64(0); n < need && err == nil; n += int64(len(chunk)) {
 		_, err = file.Write(chunk)
 	}
 	if err == nil {
@@ -104,6 +123,23 @@ func (s *Store) probe() error {
 		err = rerr
 	}
 	return err
+}
+
+// logBytes is the size of Pebble's logs, those included that it will use again.
+func (s *Store) logBytes() (n int64, err error) {
+	f, dir := s.opts.FS, s.folder.path(metaName)
+	names, err := f.List(dir)
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".log") {
+			continue
+		}
+		info, err := f.Stat(f.PathJoin(dir, name))
+		if err != nil {
+			return 0, err
+		}
+		n += info.Size()
+	}
+	return n, err
 }
 
 // decide deletes the block files of refused batches, unless their records were

@@ -71,13 +71,12 @@ type Store struct {
 	done     struct{ appender, committer, acker, compactor, remover chan struct{} }
 
 	// Owned by the committer.
-	counters  counters
-	lastProbe time.Time
-	segs      map[uint64]*segment // with something in them, or open
-	unchecked []uint64            // sealed ones to be looked at by the next group
-	freed     int64               // bytes that became garbage since the last look for a victim
-
-	writing atomic.Int64 // Unix ns since when the committer is in Pebble; 0 = it is not
+	counters   counters
+	lastProbe  time.Time
+	reviveSlow time.Duration       // factor of the time between attempts; 0 is 1
+	segs       map[uint64]*segment // with something in them, or open
+	unchecked  []uint64            // sealed ones to be looked at by the next group
+	freed      int64               // bytes that became garbage since the last look for a victim
 
 	another atomic.Bool // the compactor will be free for another segment
 
@@ -148,7 +147,7 @@ func (s *Store) run() {
 
 // start opens Pebble and reads what a restart must know.
 func (s *Store) start() (err error) {
-	if s.table, err = s.openTable(); err != nil {
+	if s.table, err = s.openTable(false); err != nil {
 		return err
 	}
 	defer func() {
@@ -553,7 +552,7 @@ func (s *Store) Close() error {
 	select {
 	case err = <-closed:
 	case <-s.failed:
-		// Pebble may be waiting for a flush that can never succeed.
+		// What a failed disk was asked to do may never end.
 		patience := time.NewTimer(closePatience)
 		defer patience.Stop()
 		select {
