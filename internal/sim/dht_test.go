@@ -47,6 +47,17 @@ func TestDHTReplay(t *testing.T) {
 	}
 }
 
+// TestRotOfSignedBlocks: many of them, seldom written and often rotting, are all
+// whole again in the end.
+func TestRotOfSignedBlocks(t *testing.T) {
+	r := runDHT(t, func(c *DHTConfig) {
+		c.NodeHours, c.Registers, c.Signed, c.Intensity, c.Faults = 3, 100, 60, 20, []string{"bitrot"}
+	})
+	if !r.Passed || r.Faults["bit_rot"] == 0 {
+		t.Error("signed blocks that rot are not mended")
+	}
+}
+
 func TestDHTConfigRefused(t *testing.T) {
 	for _, change := range []func(*DHTConfig){
 		func(c *DHTConfig) { c.Nodes = -1 },

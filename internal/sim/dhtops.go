@@ -84,6 +84,7 @@ func (r *dhtRun) startOps() {
 		m := &regModel{
 			owner: ownerKey(i % numOwners), salt: []byte{byte(i)}, stable: stable,
 			values: make(map[uint64][][32]byte), acked: make(map[uint64][32]byte), seen: make(map[Ref]uint64),
+			disks: make(map[Ref]uint64),
 		}
 		m.guid = dht.SignedGUID(m.owner, m.salt)
 		r.reg.regs = append(r.reg.regs, m)
@@ -225,9 +226,16 @@ func (r *dhtRun) overdue(num uint64) {
 // on one block, or all.
 func (r *dhtRun) excuseOps(g *id.GUID) {
 	for _, op := range r.ops {
-		if g == nil || op.block != nil && op.block.guid == *g {
+		if g == nil || op.block != nil && op.block.guid == *g || op.reg != nil && op.reg.guid == *g {
 			op.excuse = true
 		}
+	}
+}
+
+// excuseSigned is excuseOps for the signed blocks alone.
+func (r *dhtRun) excuseSigned() {
+	for _, op := range r.ops {
+		op.excuse = op.excuse || op.reg != nil
 	}
 }
 
@@ -266,12 +274,18 @@ func (r *dhtRun) write(n Ref, m *regModel) {
 	}
 	rec := dht.Signed{Pool: r.pool.id, Owner: m.owner, Salt: m.salt, Seq: cas + 1, Value: make([]byte, 24)}
 	binary.LittleEndian.PutUint64(rec.Value, r.rnd.data.Uint64())
+	again := r.faults["bitrot"] && r.rnd.op.IntN(4) == 0 // a retry meets copies that rotted since
 	if r.mute {
 		return
 	}
-	rec.SignWith(func(domain string, msg []byte) [64]byte { return fakeSign(m.owner, domain, msg) })
+	if again && m.last.Seq > 0 {
+		rec, cas = m.last, m.last.Seq-1
+	} else {
+		rec.SignWith(func(domain string, msg []byte) [64]byte { return fakeSign(m.owner, domain, msg) })
+		m.values[rec.Seq] = append(m.values[rec.Seq], blake3.Sum256(rec.Value))
+		m.last = rec
+	}
 	hash := blake3.Sum256(rec.Value)
-	m.values[rec.Seq] = append(m.values[rec.Seq], hash)
 	r.issue(&dhtOp{kind: opWrite, node: n, reg: m, seq: rec.Seq, hash: hash}, dht.PutSignedCmd{Rec: rec, CAS: &cas})
 }
 
@@ -310,7 +324,14 @@ func (r *dhtRun) replied(n Ref, num uint64, body any, err error) {
 		}
 		r.set.removeAcked(op.block, op.owner, op.claim, op.stamp, tombs)
 	case opWrite:
+		copies := r.signedCopies(op.reg, op.seq)
+		if op.excuse {
+			copies = r.set.w
+		}
 		r.reg.wrote(op.reg, op.seq, op.hash)
+		if copies < r.set.w {
+			r.fail("ack", fmt.Sprintf("signed block %s acknowledged with seq %d durable on %d disks, W is %d", op.reg.guid.Short(), op.seq, copies, r.set.w))
+		}
 		op.reg.seen[n] = max(op.reg.seen[n], op.seq)
 	case opDrain:
 		inc := op.inc
@@ -453,25 +474,60 @@ func (r *dhtRun) safe() bool {
 		}
 	}
 	for _, m := range r.reg.regs {
-		if m.ackedSeq > 0 && r.signedCopies(m) < r.set.w {
+		if m.ackedSeq > 0 && r.signedCopies(m, m.ackedSeq) < r.set.w {
 			return false
 		}
 	}
 	return true
 }
 
-// signedCopies counts the disks with the acknowledged version or a later one.
-func (r *dhtRun) signedCopies(m *regModel) (n int) {
+// signedCopies counts the disks where seq or a later version can be read.
+func (r *dhtRun) signedCopies(m *regModel, seq uint64) (n int) {
 	for i := range r.e.nodes {
-		d := r.e.nodes[i].disk
-		if d == nil {
-			continue
-		}
-		if v, ok := d.data[store.Key{Family: store.Signed, GUID: m.guid}]; ok {
-			if rec, err := dht.DecodeSigned(v); err == nil && rec.Seq >= m.ackedSeq {
-				n++
-			}
+		if s := r.goodSeq(Ref(i), m); s > 0 && s >= seq {
+			n++
 		}
 	}
 	return n
+}
+
+// goodSeq is the seq of m that can be read from the disk of n; 0 if none.
+func (r *dhtRun) goodSeq(n Ref, m *regModel) uint64 {
+	d, k := r.e.nodes[n].disk, store.Key{Family: store.Signed, GUID: m.guid}
+	if d == nil || d.rotten[k] {
+		return 0
+	}
+	rec, err := dht.DecodeSigned(d.data[k])
+	if err != nil {
+		return 0
+	}
+	return rec.Seq
+}
+
+// owesSigned says what is missing of a signed block, "" if nothing. A member that
+// took a later version than any that can still be read takes no earlier one.
+func (r *dhtRun) owesSigned(m *regModel, k int) string {
+	var best uint64
+	for n := range r.e.nodes {
+		best = max(best, r.goodSeq(Ref(n), m))
+	}
+	live := 0
+	for n := 1; n < len(r.peers); n++ {
+		if s := r.goodSeq(Ref(n), m); r.peers[n].state == running && (s > 0 && s >= m.ackedSeq || m.disks[Ref(n)] > best) {
+			live++
+		}
+	}
+	if m.ackedSeq > 0 && live < k {
+		return fmt.Sprintf("signed block %s has %d of %d copies", m.guid.Short(), live, k)
+	}
+	return ""
+}
+
+// lostSigned lists acknowledged versions that no disk has any more.
+func (r *dhtRun) lostSigned() {
+	for _, m := range r.reg.regs {
+		if m.ackedSeq > 0 && r.signedCopies(m, m.ackedSeq) == 0 {
+			r.fail("acknowledged write lost", fmt.Sprintf("no disk has seq %d of signed block %s", m.ackedSeq, m.guid.Short()))
+		}
+	}
 }

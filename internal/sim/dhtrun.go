@@ -137,6 +137,7 @@ func RunDHT(ctx context.Context, cfg DHTConfig, progress func(Progress)) (*DHTRe
 	}
 	if !r.over() {
 		r.set.lost()
+		r.lostSigned()
 	}
 	return r.result(time.Since(began)), nil
 }
@@ -335,6 +336,7 @@ func (r *dhtRun) newNode() (Ref, *id.Handle) {
 // start runs the stack on n with what its disk holds.
 func (r *dhtRun) start(n Ref, h *id.Handle, saved []byte) {
 	p := &r.peers[n]
+	r.reg.forget(n, r.e.diskOf(n))
 	p.inc++
 	p.epoch, p.state = h.Epoch, dead
 	node, err := r.pool.make(n, h)
@@ -498,6 +500,11 @@ func (r *dhtRun) owes() string {
 		}
 		if live < k {
 			return fmt.Sprintf("block %s has %d of %d copies", b.guid.Short(), live, k)
+		}
+	}
+	for _, m := range r.reg.regs {
+		if why := r.owesSigned(m, k); why != "" {
+			return why
 		}
 	}
 	return ""

@@ -24,6 +24,7 @@ type disk struct {
 	faults  DiskFaults
 	slow    machine.Time              // slow until
 	changed func(g id.GUID, has bool) // a block came or went
+	signed  func(g id.GUID, record []byte)
 	failed  bool
 }
 
@@ -134,6 +135,9 @@ func (d *disk) apply(b store.Batch) {
 			delete(d.data, op.Key)
 			continue
 		}
+		if d.signed != nil && op.Key.Family == store.Signed && op.Key.Sub == "" {
+			d.signed(op.Key.GUID, op.Value)
+		}
 		d.data[op.Key] = op.Value
 		d.used += int64(len(op.Value))
 		if op.Key.Family == store.Block {
@@ -206,9 +210,12 @@ func (d *disk) keys(fam store.Family) []store.Key {
 	return ks
 }
 
-// rot spoils one block of the disk, if it has any.
+// rot spoils one block of the disk, content or signed, if it has any.
 func (d *disk) rot(r *rand.Rand, fc *FaultCounts) (store.Key, bool) {
 	ks := d.keys(store.Block)
+	if signed := d.keys(store.Signed); len(signed) > 0 && (len(ks) == 0 || r.IntN(2) == 0) {
+		ks = signed
+	}
 	if len(ks) == 0 {
 		return store.Key{}, false
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
+	"atoll.example/atoll/internal/dht"
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/machine"
 	"atoll.example/atoll/internal/store"
@@ -208,6 +209,8 @@ type regModel struct {
 	values   map[uint64][][32]byte // hashes issued, by seq
 	acked    map[uint64][32]byte   // hash acknowledged, by seq
 	seen     map[Ref]uint64        // highest seq each client read
+	disks    map[Ref]uint64        // seq that each node knows to be on its disk, read or not
+	last     dht.Signed            // written last
 }
 
 // evicted ends the stability of the signed blocks whose set a node has left, or
@@ -259,6 +262,33 @@ type regChecker struct {
 	note func(what string)
 
 	Writes, Reads, Stale, Forks int64
+}
+
+// onDisk follows the disks: what n stores is never below what it stored before.
+func (r *regChecker) onDisk(n Ref, g id.GUID, record []byte) {
+	rec, err := dht.DecodeSigned(record)
+	if err != nil {
+		r.fail("wrong bytes", fmt.Sprintf("signed block %s stored: %v", g.Short(), err))
+		return
+	}
+	for _, m := range r.regs {
+		if m.guid != g {
+			continue
+		}
+		if rec.Seq < m.disks[n] {
+			r.fail("seq fell", fmt.Sprintf("signed block %s from %d to %d on one disk", g.Short(), m.disks[n], rec.Seq))
+		}
+		m.disks[n] = rec.Seq
+	}
+}
+
+// forget: n starts with what can be read of its disk, or without it.
+func (r *regChecker) forget(n Ref, d *disk) {
+	for _, m := range r.regs {
+		if k := (store.Key{Family: store.Signed, GUID: m.guid}); d.rotten[k] || d.data[k] == nil {
+			delete(m.disks, n)
+		}
+	}
 }
 
 func (r *regChecker) wrote(m *regModel, seq uint64, hash [32]byte) {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"atoll.example/atoll/internal/dht"
+	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/store"
 )
 
@@ -116,6 +118,41 @@ func TestRegisterChecker(t *testing.T) {
 	r.read(m, 1, 2, 2, [32]byte{9})
 	if strings.Join(told, ",") != "fork,stale read,wrong bytes" {
 		t.Fatalf("told %v", told)
+	}
+}
+
+func TestRegistersOnDisks(t *testing.T) {
+	var told []string
+	r := &regChecker{fail: func(kind, _ string) { told = append(told, kind) }, note: func(string) {}}
+	m := &regModel{guid: dht.SignedGUID([32]byte{1}, nil), disks: make(map[Ref]uint64)}
+	r.regs = append(r.regs, m)
+	d := newDisk()
+	d.signed = func(g id.GUID, record []byte) { r.onDisk(1, g, record) }
+	write := func(seq uint64) {
+		k := store.Key{Family: store.Signed, GUID: m.guid}
+		d.apply(store.Batch{Ops: []store.Op{{Key: k, Value: dht.Encode(&dht.Signed{Owner: [32]byte{1}, Seq: seq})}}})
+	}
+	write(1)
+	write(3)
+	write(3)
+	if len(told) != 0 {
+		t.Fatalf("complaints about a seq that rises: %v", told)
+	}
+	var fc FaultCounts
+	k, ok := d.rot(testRand(), &fc)
+	if !ok || k.Family != store.Signed {
+		t.Fatalf("%v rotted", k)
+	}
+	write(2)
+	if strings.Join(told, ",") != "seq fell" {
+		t.Fatalf("told %v", told)
+	}
+	told = nil
+	d.rot(testRand(), &fc)
+	r.forget(1, d)
+	write(1)
+	if len(told) != 0 {
+		t.Fatalf("complaints about a node that starts without the record: %v", told)
 	}
 }
 

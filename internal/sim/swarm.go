@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/store"
 )
 
 // swarmFaults are the names a DHT run's faults are switched by. A swarm seed
@@ -224,6 +225,7 @@ func (r *dhtRun) setDisk(n Ref) {
 	d := r.e.diskOf(n)
 	d.faults = r.disks
 	d.changed = func(g idGUID, has bool) { r.set.onDisk(n, g, has, false) }
+	d.signed = func(g idGUID, record []byte) { r.reg.onDisk(n, g, record) }
 }
 
 // partition splits the pool for 5–90 s, in halves or with one direction open.
@@ -304,6 +306,7 @@ func (r *dhtRun) wipe(n Ref) {
 	for _, k := range d.keys('b') {
 		r.set.onDisk(n, k.GUID, false, true)
 	}
+	r.excuseSigned()
 	fresh := newDisk()
 	r.e.nodes[n].disk = fresh
 	r.e.nodes[n].saved, r.e.nodes[n].older, r.pool.saved[n] = nil, nil, nil
@@ -317,7 +320,10 @@ func (r *dhtRun) rot() {
 		return
 	}
 	if k, ok := r.e.diskOf(n).rot(r.rnd.fault, &r.e.Faults); ok {
+		r.log("%c %s rots at %s", k.Family, k.GUID.Short(), r.name(n))
 		r.excuseOps(&k.GUID)
-		r.set.onDisk(n, k.GUID, false, true)
+		if k.Family == store.Block {
+			r.set.onDisk(n, k.GUID, false, true)
+		}
 	}
 }
