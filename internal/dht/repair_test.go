@@ -39,6 +39,17 @@ func (w *world) survey(x *tnodeT) Survey {
 	return r.(Survey)
 }
 
+// TestSurveyWithoutOneOfTwo: one that is left alone holds all copies there can be.
+func TestSurveyWithoutOneOfTwo(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(2)
+	w.fill(20)
+	r, err := w.do(w.nodes[0], SurveyCmd{Without: w.nodes[1].h.GUID})
+	if v := r.(Survey).Total; err != nil || v.Blocks != 20 || v.Full != 20 || v.BelowW != 0 {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
 // Two nodes die at once: blocks below W are copied at once, the others after
 // the grace, and the survey tells all along. They come back with their disks:
 // counted again, not copied again.

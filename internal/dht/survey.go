@@ -1,6 +1,8 @@
 package dht
 
 import (
+	"slices"
+
 	"atoll.example/atoll/internal/machine"
 )
 
@@ -84,6 +86,10 @@ func (n *Node) surveyWithout(p *peer, m *surveyMsg) {
 	ans := n.survey()
 	ans.Blocks, ans.Full, ans.Degraded, ans.BelowW, ans.Lost = 0, 0, 0, 0, 0
 	arcs := n.arcs
+	left := n.m.Count()
+	if slices.Contains(n.m.Nearest(m.without, 1), m.without) {
+		left-- // with a member fewer the pool may keep, and wait for, fewer copies
+	}
 	var next func()
 	next = func() {
 		if len(arcs) == 0 {
@@ -105,7 +111,7 @@ func (n *Node) surveyWithout(p *peer, m *surveyMsg) {
 			if gone != nil && e.holders&n.trusted(a)&gone.bit() != 0 || gone == n.me && e.have() {
 				c--
 			}
-			t.add(c, n.kOf(e))
+			t.add(c, min(n.kOf(e), max(left, 1)))
 			return true
 		})
 		ans.Blocks += t.blocks

@@ -285,7 +285,7 @@ func (s *Service) Revoke(ctx context.Context, r api.RevokeRequest) (api.RevokeRe
 	if err != nil {
 		return res, err
 	}
-	res.BelowW = survey.Total.BelowW
+	res.BelowW = survey.Total.BelowW + survey.Total.Lost // none is fewer, too
 	if r.DryRun {
 		return res, nil
 	}
