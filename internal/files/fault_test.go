@@ -18,7 +18,6 @@ import (
 )
 
 // A pool that refuses one call in seven is worth the retries; time is fake.
-
 func TestRandomFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const chunk = 256
@@ -102,7 +101,6 @@ func TestBusyNarrowsTheWindow(t *testing.T) {
 }
 
 // Full disks: another name is another place, three times.
-
 func TestFileDiversion(t *testing.T) {
 	const chunk = 256
 	nodes := []id.GUID{{1}, {2}}
@@ -164,7 +162,6 @@ func TestFileDiversion(t *testing.T) {
 }
 
 // A pool that lies about what it has gets the bytes after all.
-
 func TestHeadLies(t *testing.T) {
 	const chunk = 256
 	want := data(1, chunk*50)
@@ -227,7 +224,6 @@ func (l *liar) Head(_ context.Context, gs []id.GUID) ([]Presence, error) {
 }
 
 // Wrong bytes never reach a reader: they are asked for again, then refused.
-
 func TestCorruptBlocks(t *testing.T) {
 	const chunk = 256
 	want := data(1, chunk*20)
@@ -292,7 +288,6 @@ func TestCorruptBlocks(t *testing.T) {
 }
 
 // A tree whose maker lies about lengths and levels is refused.
-
 func TestHostileTrees(t *testing.T) {
 	p := newPool()
 	c := open(t, p, t.TempDir())
@@ -350,18 +345,7 @@ func TestHostileTrees(t *testing.T) {
 	}
 }
 
-// Two files share chunks; one is removed; the other reads.
-
-// No manifest goes before what it lists: else a removal cut short would lose
-
-// the way to the rest.
-
-// A removal cut short at any point is taken up again by the same link.
-
-// lowBlocks returns the first chunk of a file and the leaf above it.
-
 // Equal chunks in one file are stored and sent once.
-
 func TestEqualChunks(t *testing.T) {
 	const chunk = 256
 	want := bytes.Repeat(data(1, chunk), 300)
@@ -380,7 +364,6 @@ func TestEqualChunks(t *testing.T) {
 }
 
 // A stream that gives nothing more does not keep a put that has failed.
-
 func TestStalledStream(t *testing.T) {
 	const chunk = 256
 	p := newPool()
