@@ -39,7 +39,7 @@ func (a *app) secret(ctx context.Context, cmd *cobra.Command, arg, what string) 
 // link is an argument that must be a link, or - for one on standard input.
 func (a *app) link(ctx context.Context, cmd *cobra.Command, arg string) (string, error) {
 	s, err := a.secret(ctx, cmd, arg, "a link")
-	if err == nil && !strings.HasPrefix(s, "atoll") { // an invite is told what it is
+	if err == nil && !strings.HasPrefix(s, "atoll:") && !strings.HasPrefix(s, "atoll-invite") { // an invite is told what it is
 		err = api.Errorf(api.BadLink, "", "", "not a link: links begin with atoll:r1:, atoll:v1: or atoll:c1:; \"atoll ls --long\" shows those of the files put here")
 	}
 	return s, err
