@@ -146,11 +146,12 @@ func run(ctx context.Context, n *node.Node, err error) (*Node, error) {
 	return &Node{n, s}, nil
 }
 
-// Close stops the node. What was acknowledged is on disk, here and at others;
-// the node stays a member, and Open starts it again.
+// Close stops the node, within seconds: operations under way end, and the other
+// members are told. What was acknowledged is on disk, here and at others; the node
+// stays a member, and Open starts it again.
 func (n *Node) Close() error {
 	err := n.s.Close()
-	n.n.Close()
+	n.n.Stop()
 	return err
 }
 

@@ -18,7 +18,9 @@ func (a *app) upCmd() *cobra.Command {
 		Short: "Run this machine's node; make node and pool on first use",
 		Args:  cobra.NoArgs,
 		Long: `
-Up runs the node in DIR and serves until it is stopped (SIGTERM or Ctrl-C).
+Up runs the node in DIR and serves until it is stopped (SIGTERM or Ctrl-C): then
+it ends what is under way, for a few seconds at most, and tells the others, who
+do without it at once. A second signal ends it on the spot.
 
 On first use it makes a new pool with this node as its first member and admin,
 and prints an invite with which others join: eight of them, within a day. More

@@ -39,10 +39,15 @@ type process struct {
 	tasks sync.WaitGroup // goroutines that end with the process's context
 }
 
-func (p *process) close() {
+func (p *process) close() { p.each((*node.Node).Close) }
+
+// stop is close after a goodbye to the other members.
+func (p *process) stop() { p.each((*node.Node).Stop) }
+
+func (p *process) each(f func(*node.Node)) {
 	var all sync.WaitGroup
 	for _, n := range p.nodes {
-		all.Go(n.Close)
+		all.Go(func() { f(n) })
 	}
 	all.Wait()
 }
@@ -137,7 +142,7 @@ func runOnce(ctx context.Context, o cli.NodeOptions, started func(cli.Started), 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var p process
-	defer p.close()
+	defer p.stop()
 	setMemory(o) // before the index is read
 	n, made, err := first(config(o, 0))
 	if err != nil {

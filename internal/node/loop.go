@@ -12,6 +12,9 @@ import (
 // errStopped is what waiting callers get when the node ends under them.
 var errStopped error = &Fault{FaultCode: "not_running", Text: "the node has stopped"}
 
+// errStopping is what they get who come while it ends in good order.
+var errStopping error = &Fault{FaultCode: "not_running", Text: "the node is shutting down"}
+
 // Bounds of the loop's queues. Control frames come before bulk frames, so that
 // a heartbeat does not wait behind a window of blocks.
 const (
@@ -54,6 +57,7 @@ type loop struct {
 	pending map[uint64]*pending
 	nextID  uint64
 	ended   bool
+	idle    chan struct{} // made by rest, closed when nothing is pending any more
 
 	stop    chan struct{}
 	stopped chan struct{}
@@ -143,9 +147,13 @@ func (l *loop) complete(ev machine.Event) {
 func (l *loop) command(ctx context.Context, body any, note func(any)) (any, error) {
 	p := &pending{reply: make(chan reply, 1), note: note}
 	l.pendMu.Lock()
-	if l.ended {
+	switch {
+	case l.ended:
 		l.pendMu.Unlock()
 		return nil, errStopped
+	case l.idle != nil:
+		l.pendMu.Unlock()
+		return nil, errStopping
 	}
 	l.nextID++
 	cmd := l.nextID
@@ -172,8 +180,39 @@ func (l *loop) command(ctx context.Context, body any, note func(any)) (any, erro
 
 func (l *loop) forget(cmd uint64) {
 	l.pendMu.Lock()
-	delete(l.pending, cmd)
+	l.unpend(cmd)
 	l.pendMu.Unlock()
+}
+
+// unpend takes out a command, if it is there. The caller holds pendMu.
+func (l *loop) unpend(cmd uint64) {
+	if _, ok := l.pending[cmd]; !ok {
+		return
+	}
+	delete(l.pending, cmd)
+	if l.idle != nil && len(l.pending) == 0 {
+		close(l.idle)
+	}
+}
+
+// rest lets no command in any more, and waits until those under way have been
+// answered, or ctx ends.
+func (l *loop) rest(ctx context.Context) {
+	l.pendMu.Lock()
+	if l.ended || l.idle != nil {
+		l.pendMu.Unlock()
+		return
+	}
+	l.idle = make(chan struct{})
+	if len(l.pending) == 0 {
+		close(l.idle)
+	}
+	l.pendMu.Unlock()
+	select {
+	case <-l.idle:
+	case <-ctx.Done():
+	case <-l.stop:
+	}
 }
 
 // do runs f between two Steps and waits for it.
@@ -328,14 +367,13 @@ func (l *loop) perform(effects []machine.Effect) {
 func (l *loop) answer(e machine.Effect) {
 	l.pendMu.Lock()
 	p := l.pending[e.ID]
-	if e.Kind == machine.Reply {
-		delete(l.pending, e.ID)
+	if p != nil && e.Kind == machine.Reply {
+		p.reply <- reply{e.Body, e.Err} // has room for it
+		l.unpend(e.ID)
 	}
 	l.pendMu.Unlock()
 	switch {
-	case p == nil: // the caller has gone
-	case e.Kind == machine.Reply:
-		p.reply <- reply{e.Body, e.Err}
+	case p == nil || e.Kind == machine.Reply: // the caller has gone, or has it
 	case p.note != nil:
 		p.note(e.Body)
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -118,6 +119,53 @@ type silent struct{}
 func (silent) Wake() machine.Time { return machine.Never }
 func (silent) Step(_ machine.Time, _ machine.Event, out []machine.Effect) []machine.Effect {
 	return out
+}
+
+// A loop that is to rest lets nobody in, and waits for those under way.
+func TestLoopRests(t *testing.T) {
+	l := newLoop(silent{}, id.GUID{}, &echoDisk{}, systemClock)
+	l.start()
+	defer l.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	waits := make(chan error, 1)
+	go func() {
+		_, err := l.command(ctx, "x", nil)
+		waits <- err
+	}()
+	pending := func() int {
+		l.pendMu.Lock()
+		defer l.pendMu.Unlock()
+		return len(l.pending)
+	}
+	for pending() == 0 {
+		runtime.Gosched()
+	}
+	over, end := context.WithCancel(t.Context())
+	rests := make(chan struct{})
+	go func() {
+		l.rest(over)
+		close(rests)
+	}()
+	resting := func() bool {
+		l.pendMu.Lock()
+		defer l.pendMu.Unlock()
+		return l.idle != nil
+	}
+	for !resting() {
+		runtime.Gosched()
+	}
+	if _, err := l.command(t.Context(), "y", nil); !errors.Is(err, errStopping) {
+		t.Fatalf("got %v, want errStopping", err)
+	}
+	select {
+	case <-rests:
+		t.Fatal("a caller still waits")
+	default:
+	}
+	cancel()
+	<-waits
+	<-rests
+	end()
 }
 
 func TestLoopCallerMayLeave(t *testing.T) {

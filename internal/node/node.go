@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
@@ -520,6 +521,28 @@ func (n *Node) Router(f func(now machine.Time, r kbr.Router)) error {
 		f(now, n.stack.Ring())
 		return out
 	})
+}
+
+// How long a Stop waits, at most: for requests under way to be answered, and for
+// the goodbye to be sent.
+const (
+	restWait    = 3 * time.Second
+	goodbyeWait = 2 * time.Second
+)
+
+// Stop ends the node in good order, within seconds: it takes nothing new,
+// finishes what it has begun for its callers, and tells its neighbours, which then do without it at once. It stays a member: its copies
+// are expected back within the grace, as after a crash. Closing follows.
+func (n *Node) Stop() {
+	if n.loop != nil {
+		if n.Failure() == nil {
+			rest, cancel := context.WithTimeout(context.Background(), restWait)
+			n.loop.rest(rest)
+			cancel()
+		}
+		_ = n.goodbye(goodbyeWait) // it has ended already, then
+	}
+	n.Close()
 }
 
 // Close stops the node without a word to the others, as a power cut would: what

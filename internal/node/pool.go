@@ -171,13 +171,19 @@ func (n *Node) Leave() error {
 	if err != nil { // nobody has heard of it
 		return errors.Join(err, n.home.remove(leftFile))
 	}
-	err = n.loop.do(func(now machine.Time, _ int64, out []machine.Effect) []machine.Effect {
+	return n.goodbye(leaveWait)
+}
+
+// goodbye hands the ring over to the neighbours. From here on this process is no
+// part of it; whether the node comes back is another matter.
+func (n *Node) goodbye(wait time.Duration) error {
+	err := n.loop.do(func(now machine.Time, _ int64, out []machine.Effect) []machine.Effect {
 		return n.stack.Leave(now, out)
 	})
 	if err != nil {
 		return err
 	}
-	enough := time.NewTimer(leaveWait)
+	enough := time.NewTimer(wait)
 	defer enough.Stop()
 	select {
 	case <-n.left:
