@@ -6,10 +6,12 @@ import (
 	"atoll.example/atoll/internal/overlay/ring"
 )
 
-// Leave ends membership in an orderly way: leases are returned, the leaf set
-// is told and given our leaves, and messages under way are seen off. State is
-// Left, and a trace "pastry.left" tells so, within LeaveWait. What the
-// application wants to hand over it hands over before it calls Leave.
+// Leave ends this process's part in the ring in an orderly way: leases are
+// returned, the leaf set is told and given our leaves, those who may have us in
+// their tables are told, and messages under way are seen off. State is Left, and
+// a trace "pastry.left" tells so, within LeaveWait. What the application wants to
+// hand over it hands over before it calls Leave. The node may come back, as after
+// a crash, under a higher boot epoch.
 func (n *Node) Leave(now machine.Time, out []machine.Effect) []machine.Effect {
 	outer := n.enter(now, out)
 	defer func() { n.out = outer }()
@@ -33,6 +35,7 @@ func (n *Node) Leave(now machine.Time, out []machine.Effect) []machine.Effect {
 			}
 		}
 		n.sayGoodbye()
+		n.tellTables()
 	}
 	for _, k := range []timerKind{tBeat, tSilence, tGrant, tJoin, tSettle, tJoined, tExchange, tGossip, tTable, tHeal, tAlone, tSave} {
 		n.stop(k, 0)
@@ -52,6 +55,18 @@ func (n *Node) sayGoodbye() {
 	}
 }
 
+// tellTables says goodbye to whoever is not a leaf and may have us in its table:
+// a table entry that is silent for TableProbe is probed, so it has been heard.
+// One who misses it notices when it next sends here.
+func (n *Node) tellTables() {
+	for r := uint32(1); r < n.peers.end(); r++ {
+		p := n.peer(r)
+		if p.h != nil && p.flags&(fVerified|fLeaf|fLeft|fForgotten) == fVerified && n.now.Sub(p.heard) < n.cfg.TableProbe+machine.Minute {
+			n.send(r, &Leave{})
+		}
+	}
+}
+
 // leaveStep repeats the goodbye, which nobody acknowledges, and ends the leave
 // when nothing is under way any more.
 func (n *Node) leaveStep() {
@@ -59,7 +74,8 @@ func (n *Node) leaveStep() {
 	if waited < 400*machine.Millisecond {
 		n.sayGoodbye()
 	}
-	if waited < n.cfg.LeaveWait && (len(n.flights) > 0 || len(n.waiting) > 0 || waited < 500*machine.Millisecond) {
+	told := waited >= 500*machine.Millisecond || n.leaf.Len() == 0
+	if waited < n.cfg.LeaveWait && (len(n.flights) > 0 || len(n.waiting) > 0 || !told) {
 		n.set(tLeave, 0, 100*machine.Millisecond)
 		return
 	}
@@ -86,6 +102,7 @@ func (n *Node) onLeave(r uint32, m *Leave) {
 		}
 	}
 	leaf := p.flags&fLeaf != 0
+	n.askDone(r)
 	n.rumours(r, m.Left, m.Right)
 	n.dropEverywhere(r)
 	n.rerouteFrom(r)
@@ -93,6 +110,7 @@ func (n *Node) onLeave(r uint32, m *Leave) {
 		n.repairLeaves()
 	}
 	n.grantDue()
+	n.settleSoon()
 }
 
 // Forget drops a revoked member at once; it is never readmitted.

@@ -1,6 +1,7 @@
 package pastry
 
 import (
+	"strings"
 	"testing"
 
 	"atoll.example/atoll/internal/id"
@@ -188,6 +189,81 @@ func TestLeave(t *testing.T) {
 		}
 		if s := p.unowned(); s != "" {
 			t.Errorf("size %d: %s\n%s", size, s, p.tail())
+		}
+	}
+}
+
+// A goodbye takes a node out of everybody's leaf set and table within a round
+// trip. Its keys, asked for at that moment, reach the nodes that own them then,
+// and nobody is suspected on the way. The node comes back as after a crash.
+func TestGoodbye(t *testing.T) {
+	for _, size := range []int{2, 3, 4, 33, 34, 80} {
+		p := newPool(t, WAN()) // a crash is noticed by the beats after 75 s
+		p.grow(0, size)
+		p.net.Run(3 * machine.Minute) // leases of the idle period
+		g := p.order[1]
+		gone := p.nodes[g]
+		hadIt := func(table bool) (have int) {
+			for _, o := range p.live() {
+				if r := p.nodes[o].peers.find(g); o != g && r != 0 {
+					if f := p.nodes[o].peer(r).flags; !table && f&fLeaf != 0 || table && f&(fTable|fLeaf) == fTable {
+						have++
+					}
+				}
+			}
+			return have
+		}
+		if size == 80 && hadIt(true) == 0 {
+			t.Fatal("nobody has the node in its table alone: nothing to see")
+		}
+		p.log = nil
+		for i := range 40 {
+			k := g
+			k[id.Size-1] ^= byte(i)
+			from := p.order[(2+i)%size]
+			if from == g {
+				from = p.order[0]
+			}
+			if i == 20 {
+				p.net.Perform(g, gone.Leave(p.net.Now, nil))
+			}
+			p.net.Perform(from, p.nodes[from].Route(p.net.Now, kbr.Message{Key: k, App: kbr.AppDHT, Class: kbr.Owned}, nil, nil))
+		}
+		own := len(p.apps[g].delivered)
+		p.net.Run(2 * p.net.Delay)
+		if l, tb := hadIt(false), hadIt(true); l+tb > 0 {
+			t.Errorf("size %d: a round trip after the goodbye %d have it for a leaf, %d in the table\n%s", size, l, tb, p.tail())
+		}
+		limit := p.net.Now.Add(10 * machine.Second)
+		two := ""
+		agree := func() bool { two += p.twoOwners(); return p.converged() && p.unowned() == "" }
+		if !p.net.Until(10*machine.Second, func() bool { agree(); return gone.State() == Left }) {
+			t.Fatalf("size %d: never left", size)
+		}
+		p.net.Kill(g)
+		if !p.net.Until(limit.Sub(p.net.Now), agree) {
+			t.Errorf("size %d: %s, %s\n%s", size, p.diverged(), p.unowned(), p.tail())
+		}
+		p.net.Run(10 * machine.Second)
+		got := 0
+		for o, a := range p.apps {
+			got += len(a.delivered)
+			if o == g && len(a.delivered) > own {
+				t.Errorf("size %d: %d delivered to the node after its goodbye", size, len(a.delivered)-own)
+			}
+		}
+		if got != 40 {
+			t.Errorf("size %d: %d of 40 delivered\n%s", size, got, p.tail())
+		}
+		for _, l := range p.log {
+			if strings.Contains(l, "pastry.suspect") || strings.Contains(l, "pastry.evict") {
+				t.Errorf("size %d: %s", size, l)
+			}
+		}
+		back := p.add(handle(g, 2))
+		p.net.Perform(g, back.Start(p.net.Now, []*id.Handle{p.nodes[p.order[0]].self}, p.saved[g], false, nil))
+		if !p.net.Until(20*machine.Second, agree) || two != "" {
+			t.Errorf("size %d: not back: %s, %s, %s\n%s", size, p.diverged(), p.unowned(), two, p.tail())
 		}
 	}
 }
