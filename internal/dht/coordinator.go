@@ -64,6 +64,8 @@ func pass(r *Refusal, find func(id.GUID) *peer) *refuseMsg {
 func (n *Node) coordinates(p *peer, req uint64, key id.GUID, k int) bool {
 	set, _, ok := n.view(key, k)
 	switch {
+	case n.stopping && p != n.me:
+		n.no(p, req, &refuseMsg{code: codeUnsynced, detail: "shutting down"})
 	case !ok:
 		n.no(p, req, &refuseMsg{code: codeUnsynced, detail: "not in the ring yet, or far from the key"})
 	case !slices.Contains(set, n.me):

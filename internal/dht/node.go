@@ -66,6 +66,9 @@ type Node struct {
 	straying bool    // a look is under way
 	scrub    scrub
 	drain    *drain
+	spreads  int    // of coordinators, not answered yet
+	stop     uint64 // the StopCmd; 0: none
+	stopping bool
 
 	arrivals map[id.GUID]func() // of bytes asked for
 
@@ -213,6 +216,9 @@ func (n *Node) command(cmd uint64, body any) {
 		n.cmdSurvey(cmd, c)
 	case DrainCmd:
 		n.cmdDrain(cmd)
+	case StopCmd:
+		n.stopping, n.stop = true, cmd
+		n.stopped()
 	default:
 		n.refuse(cmd, &Refusal{Code: CodeBadRequest, Detail: fmt.Sprintf("unknown command %T", body)})
 	}

@@ -38,6 +38,7 @@ type spread struct {
 	acks     int
 	answered bool
 	ended    bool
+	told     bool // see over
 	alarm    uint64
 }
 
@@ -57,6 +58,7 @@ type target struct {
 }
 
 func (s *spread) start() {
+	s.n.spreads++
 	s.anchored = len(s.anchor) == 0
 	s.refresh()
 	s.seekAnchor()
@@ -243,6 +245,7 @@ func (s *spread) acked(t *target, rs []Receipt) {
 	if !s.answered && s.acks >= s.need && s.anchored {
 		s.answered = true
 		s.atW()
+		s.over()
 	}
 	s.check()
 }
@@ -344,11 +347,21 @@ func (s *spread) end() {
 	s.finish()
 }
 
+// over: the client has its answer.
+func (s *spread) over() {
+	if !s.told {
+		s.told = true
+		s.n.spreads--
+		s.n.stopped()
+	}
+}
+
 func (s *spread) finish() {
 	if s.ended {
 		return
 	}
 	s.ended = true
+	s.over()
 	n := s.n
 	if s.alarm != 0 {
 		n.cancel(s.alarm)
