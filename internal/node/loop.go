@@ -155,9 +155,7 @@ func (l *loop) command(ctx context.Context, body any, note func(any)) (any, erro
 		l.pendMu.Unlock()
 		return nil, errStopping
 	}
-	l.nextID++
-	cmd := l.nextID
-	l.pending[cmd] = p
+	cmd := l.pend(p)
 	l.pendMu.Unlock()
 
 	select {
@@ -178,6 +176,13 @@ func (l *loop) command(ctx context.Context, body any, note func(any)) (any, erro
 	}
 }
 
+// pend numbers a command. The caller holds pendMu.
+func (l *loop) pend(p *pending) uint64 {
+	l.nextID++
+	l.pending[l.nextID] = p
+	return l.nextID
+}
+
 func (l *loop) forget(cmd uint64) {
 	l.pendMu.Lock()
 	l.unpend(cmd)
@@ -195,19 +200,24 @@ func (l *loop) unpend(cmd uint64) {
 	}
 }
 
-// rest lets no command in any more, and waits until those under way have been
-// answered, or ctx ends.
-func (l *loop) rest(ctx context.Context) {
+// rest gives the machine a last command, lets no further one in, and waits until
+// all have been answered, or ctx ends.
+func (l *loop) rest(ctx context.Context, last any) {
 	l.pendMu.Lock()
 	if l.ended || l.idle != nil {
 		l.pendMu.Unlock()
 		return
 	}
 	l.idle = make(chan struct{})
-	if len(l.pending) == 0 {
-		close(l.idle)
-	}
+	cmd := l.pend(&pending{reply: make(chan reply, 1)})
 	l.pendMu.Unlock()
+	select {
+	case l.control <- frame{Event: machine.Event{Kind: machine.Command, ID: cmd, Body: last}}:
+	case <-ctx.Done():
+		return
+	case <-l.stop:
+		return
+	}
 	select {
 	case <-l.idle:
 	case <-ctx.Done():

@@ -143,20 +143,16 @@ func TestLoopRests(t *testing.T) {
 	over, end := context.WithCancel(t.Context())
 	rests := make(chan struct{})
 	go func() {
-		l.rest(over)
+		l.rest(over, "last")
 		close(rests)
 	}()
-	resting := func() bool {
-		l.pendMu.Lock()
-		defer l.pendMu.Unlock()
-		return l.idle != nil
-	}
-	for !resting() {
+	for pending() < 2 {
 		runtime.Gosched()
 	}
 	if _, err := l.command(t.Context(), "y", nil); !errors.Is(err, errStopping) {
 		t.Fatalf("got %v, want errStopping", err)
 	}
+	l.answer(machine.Effect{Kind: machine.Reply, ID: 2})
 	select {
 	case <-rests:
 		t.Fatal("a caller still waits")

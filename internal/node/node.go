@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"atoll.example/atoll/internal/dht"
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/ident"
 	"atoll.example/atoll/internal/kbr"
@@ -531,13 +532,14 @@ const (
 )
 
 // Stop ends the node in good order, within seconds: it takes nothing new,
-// finishes what it has begun for its callers, and tells its neighbours, which then do without it at once. It stays a member: its copies
+// finishes what it has begun for its callers and for others, and tells its
+// neighbours, which then do without it at once. It stays a member: its copies
 // are expected back within the grace, as after a crash. Closing follows.
 func (n *Node) Stop() {
 	if n.loop != nil {
 		if n.Failure() == nil {
 			rest, cancel := context.WithTimeout(context.Background(), restWait)
-			n.loop.rest(rest)
+			n.loop.rest(rest, dht.StopCmd{})
 			cancel()
 		}
 		_ = n.goodbye(goodbyeWait) // it has ended already, then
