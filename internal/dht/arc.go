@@ -269,7 +269,7 @@ func (n *Node) rebuild() {
 			continue
 		}
 		from = was
-		arcs = joinArc(arcs, n.newArc(lo, hi, was, slices.Clone(set), cands))
+		arcs = n.joinArc(arcs, n.newArc(lo, hi, was, slices.Clone(set), cands))
 	}
 	// Whoever is a candidate somewhere on an arc is one at an end of it.
 	for _, a := range arcs {
@@ -476,12 +476,24 @@ func pickPeers(set, cands []*peer, k int) []*peer {
 	return set
 }
 
+// sameGrace reports whether what two arcs of one set lack is waited for alike: a
+// member that has just entered one of them may have been in the other for long.
+func (n *Node) sameGrace(a, b *arc) bool {
+	for i := range a.set {
+		over := a.since[i].Add(n.cfg.Grace) <= n.now && b.since[i].Add(n.cfg.Grace) <= n.now
+		if !over && (a.since[i] != b.since[i] || a.grown[i] != b.grown[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // joinArc appends a, or merges it into the arc before if that is adjacent and
 // alike.
-func joinArc(arcs []*arc, a *arc) []*arc {
+func (n *Node) joinArc(arcs []*arc, a *arc) []*arc {
 	if len(arcs) > 0 {
 		b := arcs[len(arcs)-1]
-		if b.hi.Add(one) == a.lo && b.synced == a.synced && slices.Equal(a.set, b.set) {
+		if b.hi.Add(one) == a.lo && b.synced == a.synced && slices.Equal(a.set, b.set) && n.sameGrace(a, b) {
 			b.hi = a.hi
 			b.near |= a.near
 			b.seen &= a.seen

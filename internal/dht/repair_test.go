@@ -563,3 +563,28 @@ func TestRemovedWhileOneIsSilent(t *testing.T) {
 		t.Errorf("told after %v", took)
 	}
 }
+
+// Where a member goes, arcs of different sets come to have one set. That some of
+// them had it all along takes no grace from the others.
+func TestGraceOutlivesMergedArcs(t *testing.T) {
+	for _, gone := range []int{0, 1, 2, 3} {
+		w := newWorld(t, LAN())
+		w.grow(4)
+		w.run(machine.Hour)
+		for i := range uint64(40) {
+			w.put(w.nodes[i%4], block(i, 500))
+		}
+		w.run(machine.Minute)
+		w.kill(w.nodes[gone])
+		w.run(w.cfg.Grace / 2)
+		if n := w.stats().RepairBytes; n != 0 {
+			t.Errorf("member %d: %d bytes copied within the grace", gone, n)
+		}
+		w.run(w.cfg.Grace + 10*w.cfg.Round)
+		for i := range uint64(40) {
+			if n := len(w.holders(block(i, 500))); n < 3 {
+				t.Errorf("member %d: %d copies after the grace", gone, n)
+			}
+		}
+	}
+}
