@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"atoll.example/atoll/internal/id"
+	"atoll.example/atoll/internal/kbr"
 	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/overlay/pastry"
 )
 
 // errStopped is what waiting callers get when the node ends under them.
@@ -15,10 +17,12 @@ var errStopped error = &Fault{FaultCode: "not_running", Text: "the node has stop
 // errStopping is what they get who come while it ends in good order.
 var errStopping error = &Fault{FaultCode: "not_running", Text: "the node is shutting down"}
 
-// Bounds of the loop's queues. Control frames come before bulk frames, so that
-// a heartbeat does not wait behind a window of blocks.
+// Bounds of the loop's queues. What keeps the ring comes before other control
+// frames, and these before bulk frames, so that a heartbeat waits neither behind
+// the requests of an overloaded node nor behind a window of blocks.
 const (
-	controlQueue = 4096 // control frames and commands waiting; see backlog for their bytes
+	urgentQueue  = 1024 // frames of the class kbr.Control waiting
+	controlQueue = 4096 // other control frames and commands waiting; see backlog for the bytes of both
 	bulkQueue    = 24   // bulk frames waiting, of at most transport.MaxBulk each
 )
 
@@ -44,6 +48,7 @@ type loop struct {
 	p    performer
 	wall func() int64 // Unix ms
 
+	urgent  chan frame
 	control chan frame
 	bulk    chan frame
 	calls   chan call
@@ -87,6 +92,7 @@ type reply struct {
 func newLoop(m machine.Machine, self id.GUID, p performer, wall func() int64) *loop {
 	return &loop{
 		m: m, self: self, p: p, wall: wall,
+		urgent:   make(chan frame, urgentQueue),
 		control:  make(chan frame, controlQueue),
 		bulk:     make(chan frame, bulkQueue),
 		calls:    make(chan call),
@@ -121,8 +127,11 @@ func (l *loop) close() {
 func (l *loop) deliver(from *id.Handle, msg machine.Message, size int, bulk bool) {
 	q := l.bulk
 	if !bulk {
-		if q = l.control; !l.backlog.enter(from.GUID, size) {
+		if !l.backlog.enter(from.GUID, size) {
 			return
+		}
+		if q = l.control; pastry.ClassOf(msg) == kbr.Control {
+			q = l.urgent
 		}
 	}
 	select {
@@ -265,8 +274,18 @@ func (l *loop) run() {
 		if len(l.loopback) > 0 {
 			continue
 		}
-		// Control first, but one bulk frame in sixteen events: neither starves.
-		if turn++; turn%16 != 0 {
+		// The urgent first, but half of the events may be others; control before
+		// bulk, but one in sixteen may be bulk: none starves.
+		turn++
+		if turn%2 != 0 {
+			select {
+			case f := <-l.urgent:
+				l.take(f)
+				continue
+			default:
+			}
+		}
+		if turn%16 != 0 {
 			select {
 			case f := <-l.control:
 				l.take(f)
@@ -282,6 +301,8 @@ func (l *loop) run() {
 		case <-l.stop:
 			return
 		case <-l.doneWake:
+		case f := <-l.urgent:
+			l.take(f)
 		case f := <-l.control:
 			l.take(f)
 		case f := <-l.calls:

@@ -10,6 +10,7 @@ import (
 
 	"atoll.example/atoll/internal/id"
 	"atoll.example/atoll/internal/machine"
+	"atoll.example/atoll/internal/overlay/pastry"
 	"atoll.example/atoll/internal/store"
 	"atoll.example/atoll/internal/wire"
 )
@@ -61,6 +62,54 @@ func (d *echoDisk) load(machine.Effect)  {}
 func (d *echoDisk) save(machine.Effect)  {}
 func (d *echoDisk) trace(machine.Effect) {}
 func (d *echoDisk) halt(error)           {}
+
+// teller notes what it receives, once released.
+type teller struct {
+	free  chan struct{}
+	heard []machine.Message
+}
+
+func (*teller) Wake() machine.Time { return machine.Never }
+
+func (t *teller) Step(_ machine.Time, ev machine.Event, out []machine.Effect) []machine.Effect {
+	<-t.free
+	t.heard = append(t.heard, ev.Msg)
+	return out
+}
+
+// What keeps the ring does not wait behind requests, nor do they wait for its end.
+func TestLoopHearsBeatsFirst(t *testing.T) {
+	const n = 100
+	m := &teller{free: make(chan struct{})}
+	l := newLoop(m, id.GUID{}, &echoDisk{}, systemClock)
+	from := &id.Handle{GUID: id.FromPrefix("65a1fc")}
+	for range n {
+		l.deliver(from, word("request"), 300, false)
+	}
+	for range n {
+		l.deliver(from, &pastry.Beat{}, 30, false)
+	}
+	l.start()
+	close(m.free)
+	for all := false; !all; {
+		if err := l.do(func(_ machine.Time, _ int64, out []machine.Effect) []machine.Effect {
+			all = len(m.heard) == 2*n
+			return out
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.close()
+	beats := 0
+	for _, msg := range m.heard[:n] {
+		if _, ok := msg.(*pastry.Beat); ok {
+			beats++
+		}
+	}
+	if beats < n/2-1 || beats == n {
+		t.Errorf("%d beats among the first %d", beats, n)
+	}
+}
 
 func startParrot() *loop {
 	self := &id.Handle{GUID: id.FromPrefix("65a1fc")}
