@@ -281,18 +281,20 @@ func (n *Node) onLSProbe(r uint32, m *LSProbe) {
 	if !m.Ready {
 		p.asked = n.now // no need to ask
 	}
+	told := false
 	if a := p.work().ask; a != nil {
 		if a.tries == 0 {
 			p.rtt.Sample(n.now.Sub(a.sent))
 		}
+		told = a.ready
 		n.askDone(r)
-		if !a.ready && n.state == Ready {
-			n.ask(r) // it knows us for a joiner, and does not keep those
-		}
 	}
 	if p.flags&fReady != 0 {
 		n.insertLeaf(r, 0)
 		n.table.offer(r, n)
+	}
+	if !told && !m.Reply && n.state == Ready && p.flags&fLeaf != 0 && !m.names(refOf(n.self)) {
+		n.ask(r) // it answers what we said as a joiner, perhaps long ago, and does not keep those
 	}
 	for _, f := range m.Failed {
 		if q, ok := n.resolve(f); ok && n.peer(q).flags&(fLeaf|fTable) != 0 && n.peer(q).h.Epoch == f.Epoch {
@@ -316,6 +318,9 @@ func (n *Node) onLSProbe(r uint32, m *LSProbe) {
 	}
 	n.settleSoon()
 }
+
+// names reports whether f is among the leaves told.
+func (m *LSProbe) names(f Ref) bool { return slices.Contains(m.Left, f) || slices.Contains(m.Right, f) }
 
 // missed looks for leaves of ours that r, which should have them too, does not
 // name: either r has not heard of their birth, and learns of it from us, or we

@@ -133,6 +133,35 @@ func TestJoinerToldAsItGetsReady(t *testing.T) {
 	}
 }
 
+// A leaf that slept while a joiner asked it, until the joiner gave up and became
+// ready, answers as it wakes what the joiner said as such: it is told anew.
+func TestJoinerToldToWhoSlept(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 20)
+	p.net.Run(20 * machine.Second)
+	x, slept := guidN(20), p.order[7]
+	var late []machinetest.Flight
+	p.net.Drop = func(f machinetest.Flight) bool {
+		if f.To.GUID == slept && f.From.GUID == x {
+			late = append(late, f)
+		}
+		return f.To.GUID == slept
+	}
+	n := p.start(handle(x, 1), p.nodes[p.order[0]].self)
+	if !p.net.Until(10*machine.Second, n.Ready) {
+		t.Fatalf("never ready\n%s", p.tail())
+	}
+	for _, f := range late { // before those who think it dead find it again
+		if m, ok := f.Msg.(*LSProbe); ok && !m.Ready {
+			p.net.Feed(slept, machine.Event{Kind: machine.Receive, From: f.From, Msg: m})
+		}
+	}
+	p.net.Drop = nil
+	if p.net.Run(machine.Second); !p.nodes[slept].leaf.Has(x) {
+		t.Fatalf("%s lacks the joiner\n%s", slept.Short(), p.tail())
+	}
+}
+
 // Who has rebooted and not joined again answers no question for a row, and is
 // in nobody's leaf set or table.
 func TestJoinerTellsNoRow(t *testing.T) {
