@@ -161,6 +161,36 @@ func TestFileDiversion(t *testing.T) {
 	}
 }
 
+// A name that was refused for one chunk and taken for an equal one, later or
+// before, is a name of the file: its claim stays.
+func TestRefusedAndTaken(t *testing.T) {
+	const chunk = 256
+	for _, refuseAt := range []int{1, 2} {
+		p, q := newPool(), newPool()
+		c := open(t, p, t.TempDir(), chunkOf(chunk))
+		same := data(1, chunk)
+		want := slices.Concat(same, data(2, chunk*(recentSize+200)), same)
+		put(t, open(t, q, t.TempDir(), chunkOf(chunk)), same) // tells its name
+		seen := 0
+		p.onPut = func(g id.GUID, b []byte) error {
+			if h, _ := seal.ParseHeader(b); q.blocks[g] == nil || h.Salt > 0 || len(b) != chunk+seal.Overhead {
+				return nil
+			}
+			if seen++; seen == refuseAt {
+				return &refusal{code: "full"}
+			}
+			return nil
+		}
+		r := put(t, c, want)
+		if seen != 2 {
+			t.Fatalf("asked %d times to take the chunk", seen)
+		}
+		if got := get(t, c, r.Link); !bytes.Equal(got, want) {
+			t.Fatalf("got %s", describe(got))
+		}
+	}
+}
+
 // A pool that lies about what it has gets the bytes after all.
 func TestHeadLies(t *testing.T) {
 	const chunk = 256

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -288,6 +289,11 @@ func resumeJournal(path string) (*journal, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &journal{path: path, head: c.head, f: f, acked: c.acked, used: true}, nil
+}
+
+// read gives back what was written so far, of this process or those before.
+func (j *journal) read() (contents, error) {
+	return readJournal(io.NewSectionReader(j.f, 0, math.MaxInt64), false, false)
 }
 
 func (j *journal) write(record []byte) error {

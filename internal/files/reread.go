@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"math"
 
 	"atoll.example/atoll/internal/seal"
 )
@@ -65,7 +63,7 @@ func (u *upload) reread(ctx context.Context, same isSent) error {
 // acknowledged tells by the journal which chunks were sent. It has them all once
 // they are collected.
 func (u *upload) acknowledged() (isSent, error) {
-	j, err := readJournal(io.NewSectionReader(u.journal.f, 0, math.MaxInt64), false, false)
+	j, err := u.journal.read()
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package files
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,6 +125,7 @@ func (u *upload) putManifest(ctx context.Context, m *seal.Manifest) (seal.Child,
 	if err != nil {
 		return seal.Child{}, err
 	}
+	u.nodes = append(u.nodes, a.guid)
 	u.count(a, false)
 	u.meter.add(0, 1, true)
 	return seal.Child{GUID: a.guid, Read: a.read}, nil
@@ -145,9 +147,24 @@ func (u *upload) putRoot(ctx context.Context, level uint8, children []seal.Child
 }
 
 // endDiverted ends the claims on names that were given up: a refused put may
-// have left copies. It is no reason to fail, nor to wait for long.
+// have left copies. Not where the same came again later, or had come before, and was
+// taken under that name. It is no reason to fail, nor to wait for long.
 func (u *upload) endDiverted(ctx context.Context) {
+	if len(u.diverted) == 0 {
+		return
+	}
+	j, err := u.journal.read()
+	if err != nil {
+		return
+	}
+	has := make(map[id.GUID]bool)
+	for _, a := range j.acked {
+		has[a.guid] = true
+	}
 	for _, g := range u.diverted {
+		if has[g] || slices.Contains(u.nodes, g) {
+			continue
+		}
 		if _, err := u.c.cfg.Blocks.Remove(ctx, g, u.journal.head.Claim); err != nil && !gone(err) {
 			return
 		}

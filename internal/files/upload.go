@@ -29,8 +29,9 @@ type upload struct {
 	room  chan struct{} // places of this file for chunks between read and acknowledged
 	bufs  sync.Pool     // of plaintexts
 
-	tree tree
-	res  Result
+	tree  tree
+	nodes []id.GUID // of the tree, stored
+	res   Result
 
 	vain, unasked int // batches, of the stage alone: see look
 
