@@ -33,12 +33,13 @@ func newBacklog() *backlog {
 }
 
 // enter waits until a frame of size bytes, at most transport.MaxControl, may wait for
-// the loop; false: the loop has ended.
-func (b *backlog) enter(from id.GUID, size int) bool {
+// the loop; false: the loop has ended. An urgent one waits for those of its own
+// member alone.
+func (b *backlog) enter(from id.GUID, size int, urgent bool) bool {
 	size += frameCharge
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for !b.closed && (b.total+size > backlogBytes || b.by[from]+size > memberBytes) {
+	for !b.closed && (!urgent && b.total+size > backlogBytes || b.by[from]+size > memberBytes) {
 		b.room.Wait()
 	}
 	b.total += size

@@ -127,10 +127,11 @@ func (l *loop) close() {
 func (l *loop) deliver(from *id.Handle, msg machine.Message, size int, bulk bool) {
 	q := l.bulk
 	if !bulk {
-		if !l.backlog.enter(from.GUID, size) {
+		urgent := pastry.ClassOf(msg) == kbr.Control
+		if !l.backlog.enter(from.GUID, size, urgent) {
 			return
 		}
-		if q = l.control; pastry.ClassOf(msg) == kbr.Control {
+		if q = l.control; urgent {
 			q = l.urgent
 		}
 	}
