@@ -178,7 +178,7 @@ func (n *Node) coordinatePut(p *peer, m *putMsg) {
 	s.failed = func(r *Refusal) {
 		free()
 		if r.Code == CodeClaims { // this node was behind
-			r.Nodes = s.done()
+			r.Nodes = s.maybe()
 		}
 		n.no(p, m.req, pass(r, n.lookup))
 	}

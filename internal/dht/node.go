@@ -191,7 +191,12 @@ func (n *Node) Step(now machine.Time, ev machine.Event, out []machine.Effect) []
 }
 
 func (n *Node) command(cmd uint64, body any) {
-	if len(n.calls) >= n.cfg.MaxOps {
+	switch _, stop := body.(StopCmd); {
+	case stop:
+		n.stopping, n.stop = true, cmd
+		n.stopped()
+		return
+	case len(n.calls) >= n.cfg.MaxOps:
 		n.refuse(cmd, &Refusal{Code: CodeBusy, AfterMS: 100, Detail: "too many requests under way at this node"})
 		return
 	}
@@ -216,9 +221,6 @@ func (n *Node) command(cmd uint64, body any) {
 		n.cmdSurvey(cmd, c)
 	case DrainCmd:
 		n.cmdDrain(cmd)
-	case StopCmd:
-		n.stopping, n.stop = true, cmd
-		n.stopped()
 	default:
 		n.refuse(cmd, &Refusal{Code: CodeBadRequest, Detail: fmt.Sprintf("unknown command %T", body)})
 	}

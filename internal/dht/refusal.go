@@ -61,7 +61,7 @@ func (c code) String() string { return codeNames[c] }
 type Refusal struct {
 	Code     string
 	AfterMS  int64     // busy: when to ask again
-	Nodes    []id.GUID // no_quorum, unavailable: who was silent; full: the fullest; claims: who took it all the same
+	Nodes    []id.GUID // no_quorum, unavailable: who was silent; full: the fullest; claims: who may have taken it all the same
 	Stamp    uint64    // removed: the tombstone's stamp; clock: the replica's; stale_seq, cas: the stored seq
 	Detail   string
 	Removed  bool      // unavailable: those within reach know that it was removed

@@ -116,6 +116,11 @@ func (op *errand) take(p *peer, m machine.Message) {
 			}
 			op.send()
 		default:
+			if r.Code == CodeClaims && len(r.Nodes) == 0 && op.silents > 0 {
+				for _, q := range op.set[:op.next] { // one of them was silent, and may have taken it
+					r.Nodes = append(r.Nodes, q.h.GUID)
+				}
+			}
 			op.fail(r)
 		}
 	default:
@@ -260,7 +265,9 @@ func (n *Node) onRemove(p *peer, m *removeMsg) {
 				n.send(p, &removeAckMsg{req: m.req})
 				return
 			}
-			n.coordinateRemove(p, m)
+			if n.coordinates(p, m.req, rec.GUID, 0) {
+				n.coordinateRemove(p, m)
+			}
 		})
 	})
 }

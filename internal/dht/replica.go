@@ -11,10 +11,11 @@ import (
 
 // merged is the outcome of merging records into this node's disk.
 type merged struct {
-	no    code   // 0: done, and durable
-	stamp uint64 // of the tombstone, with codeRemoved
-	want  bool   // claims without bytes: send the bytes
-	kept  bool   // after a tombstone: other claims keep the bytes
+	no    code       // 0: done, and durable
+	stamp uint64     // of the tombstone, with codeRemoved
+	want  bool       // claims without bytes: send the bytes
+	kept  bool       // after a tombstone: other claims keep the bytes
+	cert  *StoreCert // the first of the claims asked for that stands
 	free  uint64
 }
 
@@ -76,8 +77,8 @@ func (n *Node) keepCopy(p *peer, m *copyMsg) {
 			return
 		}
 		ack := &copyAckMsg{req: m.req, guid: m.guid, want: r.want, free: r.free}
-		if !r.want && len(m.certs) > 0 {
-			ack.receipts = []Receipt{n.receipt(&m.certs[0], n.roleOf(m.guid, m.role))}
+		if r.cert != nil {
+			ack.receipts = []Receipt{n.receipt(r.cert, n.roleOf(m.guid, m.role))}
 		}
 		n.send(p, ack)
 	})
@@ -265,7 +266,8 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 		return
 	}
 	var ended uint64
-	added, spent := 0, false
+	spent := false
+	var stands []*StoreCert
 	for i := range certs {
 		c := &certs[i]
 		if stamp, over := covered(c.Owner, c.Claim, c.Stamp); over {
@@ -273,7 +275,7 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 			continue
 		}
 		if n.knows(c) {
-			added++
+			stands = append(stands, c)
 			continue
 		}
 		o := n.owners.num(c.Owner)
@@ -281,7 +283,7 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 			spent = true // from another member, with others: those are taken all the same
 			continue
 		}
-		added++
+		stands = append(stands, c)
 		live++
 		b.Ops = append(b.Ops, store.Op{
 			Key:   store.Key{Family: store.Claim, GUID: g, Sub: subKey(c.Owner, c.Claim)},
@@ -302,7 +304,7 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 	if len(tombs) > 0 || len(ch.drops) > 0 {
 		b.Urgent = true
 	}
-	if len(certs) > 0 && added == 0 {
+	if len(certs) > 0 && len(stands) == 0 {
 		// Nothing that was asked for can be taken; tombstones may still be new.
 		r := merged{no: codeRemoved, stamp: ended}
 		if spent {
@@ -343,7 +345,11 @@ func (n *Node) mergeLocked(g id.GUID, certs []StoreCert, tombs []Remove, block [
 			f(merged{no: codeFull})
 			return
 		}
-		f(merged{kept: live > 0})
+		r := merged{kept: live > 0}
+		if len(stands) > 0 {
+			r.cert = stands[0]
+		}
+		f(r)
 	})
 }
 

@@ -147,6 +147,36 @@ func TestBadSignedBlockKeepsItsSeq(t *testing.T) {
 	}
 }
 
+// Beside a fork a record is taken by its version, which is here. It is not written
+// for that: its signature may be anything.
+func TestForgedBesideAFork(t *testing.T) {
+	for _, rotten := range []bool{false, true} {
+		for _, other := range []string{"a", "b"} { // one above in order, one below
+			w := newWorld(t, LAN())
+			w.grow(3)
+			s := w.signed("s", 5, "five")
+			g := s.GUID()
+			w.write(w.nodes[0], s)
+			w.run(machine.Second)
+			x := w.nodes[1]
+			if rotten {
+				w.spoil(g, x)
+			}
+			forged := s
+			forged.Sig[0] ^= 1
+			w.net.Perform(x.h.GUID, x.n.with(w.net.Now, nil, func() {
+				x.n.takeSigned(x.n.peer(w.nodes[0].h), []Signed{forged, w.signed("s", 5, other)}, func(bool) {})
+			}))
+			w.run(machine.Second)
+			for k, b := range x.disk {
+				if r, err := DecodeSigned(b); k.GUID == g && err == nil && !r.Verify(x.n.cfg.Verify) {
+					t.Errorf("rotten %t, %q: %v holds a record that nobody signed", rotten, other, k)
+				}
+			}
+		}
+	}
+}
+
 // One rotten record does not keep the others from a newcomer.
 func TestRottenRecordAmongOthers(t *testing.T) {
 	w := newWorld(t, LAN())

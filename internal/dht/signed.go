@@ -147,7 +147,9 @@ func (n *Node) coordinateSigned(p *peer, m *putSignedMsg, g id.GUID, v version) 
 				n.no(p, m.req, &refuseMsg{code: codeCAS, stamp: held.seq})
 				return
 			}
-			n.spreadSigned(p, m, g, v)
+			if n.coordinates(p, m.req, g, 0) {
+				n.spreadSigned(p, m, g, v)
+			}
 		})
 		return
 	}
@@ -438,7 +440,7 @@ func (n *Node) keepSigned(g id.GUID, ss []Signed, f func(ok bool)) {
 		case highest < held.seq || len(ss) == 1 && held.is(v) && n.holds(g):
 			end(true)
 		case highest == held.seq:
-			n.readSigned(g, func(recs []Signed) { n.mergeSigned(g, append(slices.Clone(ss), recs...), end) })
+			n.readSigned(g, func(recs []Signed) { n.mergeSigned(g, append(recs, ss...), end) })
 		default:
 			n.mergeSigned(g, ss, end)
 		}
@@ -474,6 +476,15 @@ func (n *Node) mergeSigned(g id.GUID, all []Signed, f func(ok bool)) {
 	if !known || n.holds(g) && v.is(held) && (fork == nil || held.fork) {
 		// Nothing new; or what is held went bad, and these are not what this
 		// node has acknowledged under their seq.
+		f(true)
+		return
+	}
+	// What is called the version held came unproved; one that is here comes first.
+	proved := func(s *Signed) bool {
+		v := versionOf(s)
+		return n.holds(g) || !v.is(held) || s.Verify(n.cfg.Verify)
+	}
+	if !proved(&best) || fork != nil && !proved(fork) {
 		f(true)
 		return
 	}

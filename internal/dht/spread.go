@@ -276,10 +276,11 @@ func (s *spread) refused(t *target, r *Refusal) {
 	s.check()
 }
 
-// done are those that have acknowledged.
-func (s *spread) done() (gs []id.GUID) {
+// maybe are those that were asked and have not refused: what they were sent is on
+// their disks, or may come there still.
+func (s *spread) maybe() (gs []id.GUID) {
 	for _, t := range s.targets {
-		if t.done {
+		if t.tries > 0 && t.no == nil {
 			gs = append(gs, t.p.h.GUID)
 		}
 	}

@@ -49,3 +49,17 @@ func TestStop(t *testing.T) {
 		t.Errorf("nothing under way: %v", r)
 	}
 }
+
+// A node too busy for commands can be stopped still.
+func TestStopUnderLoad(t *testing.T) {
+	w := newWorld(t, LAN())
+	w.grow(3)
+	x := w.nodes[0]
+	x.n.cfg.MaxOps = 0
+	if _, err := w.do(x, StopCmd{}); err != nil {
+		t.Fatal(err)
+	}
+	if !x.n.stopping {
+		t.Error("not stopping")
+	}
+}
