@@ -5,9 +5,7 @@ import (
 
 	"atoll.example/atoll/internal/dht"
 	"atoll.example/atoll/internal/id"
-	"atoll.example/atoll/internal/kbr"
 	"atoll.example/atoll/internal/machine"
-	"atoll.example/atoll/internal/overlay/pastry"
 	"atoll.example/atoll/internal/overlay/ring"
 	"atoll.example/atoll/internal/trace"
 )
@@ -16,14 +14,9 @@ import (
 // second on average. The burst is ours: ten seconds' worth, so that a link that
 // was stuck may deliver what it held. Ten bad inputs within a minute shut a peer
 // out for five.
-//
-// Above the rate the lowest class goes first: what is best effort leaves half of the
-// burst to the others, what is owned a quarter of it to control.
 const (
 	controlEvery = machine.Second / 200
 	controlBurst = 2000
-	ownedBurst   = controlBurst * 3 / 4
-	effortBurst  = controlBurst / 2
 	maxStrikes   = 10
 	strikeWindow = machine.Minute
 	shutTime     = 5 * machine.Minute
@@ -101,27 +94,9 @@ func (g *guard) peer(now machine.Time, from id.GUID) *watched {
 	return w
 }
 
-// take takes a token for a message, if there is one beyond those left to higher
-// classes.
-func (w *watched) take(now machine.Time, m machine.Message) bool {
-	class := kbr.BestEffort
-	if pastry.Owns(m.Kind()) {
-		class = pastry.ClassOf(m)
-	}
-	left := w.control
-	switch class {
-	case kbr.Control:
-	case kbr.Owned:
-		left.Burst = ownedBurst
-	default:
-		left.Burst = effortBurst
-	}
-	return left.Next() <= now && w.control.Take(now)
-}
-
-// admit reports whether a message may enter. Blocks and questions for them are not
-// control messages: the DHT admits them by what they cost.
-func (g *guard) admit(now machine.Time, from id.GUID, m machine.Message, out []machine.Effect) ([]machine.Effect, bool) {
+// admit reports whether a message of that kind may enter. Blocks and questions
+// for them are not control messages: the DHT admits them by what they cost.
+func (g *guard) admit(now machine.Time, from id.GUID, kind uint8, out []machine.Effect) ([]machine.Effect, bool) {
 	if from == g.self {
 		return out, true
 	}
@@ -130,7 +105,7 @@ func (g *guard) admit(now machine.Time, from id.GUID, m machine.Message, out []m
 		g.Shut++
 		return out, false
 	}
-	if dht.Owns(m.Kind()) || w.take(now, m) {
+	if dht.Owns(kind) || w.control.Take(now) {
 		return out, true
 	}
 	g.Flood++

@@ -6,24 +6,18 @@ import (
 	"testing"
 
 	"atoll.example/atoll/internal/id"
-	"atoll.example/atoll/internal/kbr"
 	"atoll.example/atoll/internal/machine"
-	"atoll.example/atoll/internal/overlay/pastry"
 	"atoll.example/atoll/internal/roster"
 	"atoll.example/atoll/internal/trace"
-	"atoll.example/atoll/internal/wire"
 )
 
-const second = machine.Time(machine.Second)
-
-// get is a message of the dht: admitted by its cost.
-type get struct{}
-
-func (get) Kind() uint8             { return 70 }
-func (get) AppendBody(*wire.Writer) {}
+const (
+	second    = machine.Time(machine.Second)
+	kindProbe = 3  // of pastry: control
+	kindGet   = 70 // of the dht: admitted by its cost
+)
 
 var (
-	ping   = &pastry.Probe{}
 	self   = id.FromPrefix("01")
 	honest = id.FromPrefix("aa")
 	greedy = id.FromPrefix("bb")
@@ -46,11 +40,11 @@ func TestFlood(t *testing.T) {
 	in, polite := 0, 0
 	for now := machine.Time(0); now < 60*second; now += second / 2000 {
 		var ok bool
-		if out, ok = g.admit(now, greedy, ping, out); ok {
+		if out, ok = g.admit(now, greedy, kindProbe, out); ok {
 			in++
 		}
 		if now%(second/150) < second/2000 {
-			if out, ok = g.admit(now, honest, ping, out); ok {
+			if out, ok = g.admit(now, honest, kindProbe, out); ok {
 				polite++
 			}
 		}
@@ -64,47 +58,11 @@ func TestFlood(t *testing.T) {
 	if n := traces(out, "stack.flood"); n < 1 || n > 2 {
 		t.Errorf("%d traces of one flood", n)
 	}
-	if _, ok := g.admit(60*second, greedy, get{}, nil); !ok {
+	if _, ok := g.admit(60*second, greedy, kindGet, nil); !ok {
 		t.Error("a question for a block counts as control")
 	}
-	if _, ok := g.admit(60*second, self, ping, nil); !ok {
+	if _, ok := g.admit(60*second, self, kindProbe, nil); !ok {
 		t.Error("own messages are counted")
-	}
-}
-
-// A peer that floods with one class loses of that, and of the lower ones; what is
-// above, at its own pace, gets in.
-func TestFloodByClass(t *testing.T) {
-	hop := func(c kbr.Class) *pastry.Hop { return &pastry.Hop{M: kbr.Message{Class: c}} }
-	for _, c := range []struct {
-		name             string
-		flood            machine.Message
-		row, owned, beat bool // each gets in beside it, once a second
-	}{
-		{"rows", &pastry.RowReq{}, false, true, true},
-		{"entries of rosters", &roster.Entries{}, false, true, true},
-		{"best effort", hop(kbr.BestEffort), false, true, true},
-		{"owned", hop(kbr.Owned), false, false, true},
-		{"beats", &pastry.Beat{}, false, false, false},
-	} {
-		g := newGuard(self)
-		var in [3]int
-		for now := machine.Time(0); now < 30*second; now += second / 2000 {
-			g.admit(now, greedy, c.flood, nil)
-			if now < 20*second || now%second != 0 {
-				continue // the burst is used up by then
-			}
-			for i, m := range []machine.Message{&pastry.RowReq{}, hop(kbr.Owned), &pastry.Beat{}} {
-				if _, ok := g.admit(now, greedy, m, nil); ok {
-					in[i]++
-				}
-			}
-		}
-		for i, all := range []bool{c.row, c.owned, c.beat} {
-			if got := in[i] == 10; got != all {
-				t.Errorf("beside a flood of %s %d of 10 of class %d got in", c.name, in[i], i)
-			}
-		}
 	}
 }
 
@@ -114,7 +72,7 @@ func TestStrikes(t *testing.T) {
 	for i := range machine.Time(30) { // one in seven seconds: never ten a minute
 		out = g.strike(7*i*second, honest, "frame", out)
 	}
-	if _, ok := g.admit(210*second, honest, get{}, nil); !ok || g.ShutOut != 0 {
+	if _, ok := g.admit(210*second, honest, kindGet, nil); !ok || g.ShutOut != 0 {
 		t.Fatal("shut out for nine strikes a minute")
 	}
 	for i := range machine.Time(10) {
@@ -123,13 +81,13 @@ func TestStrikes(t *testing.T) {
 	if g.ShutOut != 1 || traces(out, "stack.shutout") != 1 || g.Strikes != 40 {
 		t.Fatalf("%+v", g.Guard)
 	}
-	if _, ok := g.admit(310*second, greedy, get{}, nil); ok || g.Shut != 1 {
+	if _, ok := g.admit(310*second, greedy, kindGet, nil); ok || g.Shut != 1 {
 		t.Error("let in at once")
 	}
-	if _, ok := g.admit(310*second, honest, get{}, nil); !ok {
+	if _, ok := g.admit(310*second, honest, kindGet, nil); !ok {
 		t.Error("another one pays for it")
 	}
-	if _, ok := g.admit(609*second, greedy, get{}, nil); !ok {
+	if _, ok := g.admit(609*second, greedy, kindGet, nil); !ok {
 		t.Error("still out after five minutes")
 	}
 }
@@ -138,7 +96,7 @@ func TestStrikes(t *testing.T) {
 func TestOffenders(t *testing.T) {
 	g := newGuard(self)
 	for range controlBurst + 7 {
-		g.admit(0, greedy, ping, nil)
+		g.admit(0, greedy, kindProbe, nil)
 	}
 	g.strike(0, honest, "frame", nil)
 	for i := range machine.Time(maxStrikes + 1) { // the last when it is shut out
@@ -167,9 +125,9 @@ func TestGuardForgets(t *testing.T) {
 	for i := range 100_000 {
 		var p id.GUID
 		binary.BigEndian.PutUint32(p[:], uint32(i))
-		g.admit(machine.Time(i)*second/100, p, ping, nil)
+		g.admit(machine.Time(i)*second/100, p, kindProbe, nil)
 		if i == 20_000 {
-			if _, ok := g.admit(machine.Time(i)*second/100, greedy, ping, nil); ok {
+			if _, ok := g.admit(machine.Time(i)*second/100, greedy, kindProbe, nil); ok {
 				t.Fatal("forgotten while shut out")
 			}
 		}
@@ -183,7 +141,7 @@ func TestGuardForgets(t *testing.T) {
 func TestStackIsGuarded(t *testing.T) {
 	n := &Node{roster: new(roster.Roster), probe: newProbe(nil), guard: newGuard(self)}
 	ev := machine.Event{Kind: machine.Receive, From: &id.Handle{GUID: greedy}, Msg: sampleAnswer()}
-	for range effortBurst + 5 {
+	for range controlBurst + 5 {
 		n.receive(0, ev, nil)
 	}
 	if g := n.Guard(); g.Flood != 5 {

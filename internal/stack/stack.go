@@ -160,7 +160,7 @@ func (n *Node) receive(now machine.Time, ev machine.Event, out []machine.Effect)
 	if ev.Msg == nil { // a frame that Decode refused
 		return n.guard.strike(now, ev.From.GUID, "frame that does not decode", out)
 	}
-	out, ok := n.guard.admit(now, ev.From.GUID, ev.Msg, out)
+	out, ok := n.guard.admit(now, ev.From.GUID, ev.Msg.Kind(), out)
 	if !ok {
 		return out
 	}
