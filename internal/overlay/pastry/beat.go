@@ -310,7 +310,7 @@ func (n *Node) takeBeat(r uint32, b *BeatBody) {
 			// The sender's left side lease came from us as its left
 			// neighbour: our right side.
 			n.ledger.Returned(s.Other(), p.h.GUID, b.Back)
-			n.grantDue()
+			n.grantDue(r)
 		}
 	}
 	if b.Grant <= 0 || b.Hold == noEcho {
@@ -350,19 +350,20 @@ func (n *Node) takeLease(r uint32, s ring.Side, seq uint32, until machine.Time) 
 	before := n.held(s)
 	n.ledger.Take(s, p.h.GUID, p.h.Epoch, until)
 	if n.state == Ready && before <= n.now && until > n.now {
-		n.grantDue() // we may vouch on the other side
+		n.grantDue(0) // we may vouch on the other side
 	}
 }
 
 // grantDue runs when a grant that stood in the way has ended: whoever waits
-// gets its lease.
-func (n *Node) grantDue() {
+// gets its lease. Not who has just returned one: were it given the next at once, two
+// nodes that are not of one mind about their neighbours would beat without a pause.
+func (n *Node) grantDue(returned uint32) {
 	if n.state != Ready {
 		return
 	}
 	for _, s := range ring.Sides {
 		r := n.nb[s]
-		if r == 0 {
+		if r == 0 || r == returned {
 			continue
 		}
 		g := n.peer(r).h.GUID

@@ -109,7 +109,7 @@ func (n *Node) onLeave(r uint32, m *Leave) {
 	if leaf {
 		n.repairLeaves()
 	}
-	n.grantDue()
+	n.grantDue(0)
 	n.settleSoon()
 }
 

@@ -316,7 +316,7 @@ func (n *Node) fire(t timer) {
 	case tSilence:
 		n.silence()
 	case tGrant:
-		n.grantDue()
+		n.grantDue(0)
 	case tJoin:
 		n.joinAttempt()
 	case tSettle:

@@ -490,3 +490,27 @@ func TestLateBeat(t *testing.T) {
 		}
 	}
 }
+
+// Who returns a lease is not given the next at once, as two nodes that are not of
+// one mind about their neighbours would never fall silent. It has one again soon.
+func TestReturnedLeaseRests(t *testing.T) {
+	p := newPool(t, LAN())
+	p.grow(0, 3)
+	p.net.Run(20 * machine.Second)
+	n := p.nodes[p.order[0]]
+	for _, s := range ring.Sides {
+		r := n.peer(n.nb[s]).h
+		ack := &BeatAck{BeatBody{Nonce: 1, Hold: noEcho, Flags: beatReady | backFlag(s.Other()), Back: n.grants}}
+		out := n.Step(p.net.Now, machine.Event{Kind: machine.Receive, From: r, Msg: ack}, nil)
+		for _, e := range out {
+			if b, ok := e.Msg.(*Beat); ok && e.To == r {
+				t.Errorf("given lease %d as soon as it returned one", b.Seq)
+			}
+		}
+		p.net.Perform(n.me, out)
+	}
+	p.net.Run(20 * machine.Second)
+	if s := p.unowned(); s != "" {
+		t.Error(s)
+	}
+}
